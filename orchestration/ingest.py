@@ -1,0 +1,327 @@
+"""Raw files into the warehouse, as received: one table a file, every value as text, nothing dropped.
+
+Belongs here: reading SPSS, Stata and delimited text, landing it with its codebook, and the Dagster assets that do
+so. Does not: recoding, cleaning or any rule of the survey (dbt). Errors name files and places, never values.
+"""
+
+import csv
+import io
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from orchestration.errors import Refusal
+from orchestration.registry import RawFile, problem_of_file, read_registry, verify_files
+from orchestration.settings import Settings
+from orchestration.warehouse import connect
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+RESERVED = ("_row", "survey_year")
+CODEBOOK_HEADER = ["variable", "label", "code", "value_label"]
+DELIMITERS = {"csv": ",", "tab": "\t"}
+
+REGISTERED = (
+    "path, file_role, format, encoding, sha256, bytes, study_number, edition, licence, provenance".split(", ")
+)
+
+SCHEMA = """
+create schema if not exists raw;
+create table if not exists raw.files (
+    survey_year integer, path varchar, file_role varchar, format varchar, encoding varchar, sha256 varchar,
+    bytes bigint, row_count bigint, column_count integer, study_number varchar, edition varchar,
+    licence varchar, provenance varchar
+);
+create table if not exists raw.variables (
+    survey_year integer, file_role varchar, raw_column varchar, position integer, label varchar
+);
+create table if not exists raw.value_labels (
+    survey_year integer, file_role varchar, raw_column varchar, code varchar, label varchar
+);
+"""
+
+
+@dataclass
+class Codebook:
+    """What a file says of its own columns."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    value_labels: list[tuple[str, str, str]] = field(default_factory=list)  # column, code, label
+
+
+def land_wave(connection: "duckdb.DuckDBPyConnection", raw_dir: Path, files: Sequence[RawFile]) -> bool:
+    """Land all files of one wave in one transaction; False where exactly these files are there already.
+
+    Makes raw.responses_<wave> and, where there is such a file, raw.sampled_<wave>: one row per row of the
+    file with its 1-based number `_row`, every column as text, missing as NULL; what the files say of their
+    columns in raw.variables and raw.value_labels; one row a file in raw.files.
+    Raises Refusal where a file is missing, altered or cannot be read; the warehouse is then as it was.
+    """
+    connection.execute(SCHEMA)
+    wave = files[0].wave
+    if problems := [problem for file in files if (problem := problem_of_file(raw_dir, file))]:
+        raise Refusal(f"Wave {wave} was not read.", problems)
+    landed = connection.execute(
+        f"select {', '.join(REGISTERED)} from raw.files where survey_year = ? order by file_role", [wave]
+    ).fetchall()
+    if landed == [_registered(file) for file in sorted(files, key=lambda file: file.role)]:
+        return False
+    connection.begin()
+    try:
+        drop_wave(connection, wave)
+        described = [_read_codebook(raw_dir / file.path, file) for file in files if file.role == "codebook"]
+        for file in files:
+            if file.role == "codebook":
+                rows, columns = len(described[0].value_labels), len(CODEBOOK_HEADER)
+            else:
+                land = _land_text if file.format in DELIMITERS else _land_statistical
+                header, codebook = land(connection, raw_dir / file.path, file)
+                if file.role == "responses" and described:
+                    codebook = described[0]
+                _land_codebook(connection, file, header, codebook)
+                rows = connection.execute(f"select count(*) from {_table(file)}").fetchall()[0][0]
+                columns = len(header)
+                if rows == 0:
+                    raise Refusal(f"{file.path} (wave {wave}) has no rows; expected one per person.")
+            connection.execute(
+                f"insert into raw.files ({', '.join(REGISTERED)}, survey_year, row_count, column_count) "
+                f"values ({', '.join('?' for _ in range(len(REGISTERED) + 3))})",
+                [*_registered(file), wave, rows, columns],
+            )
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return True
+
+
+def drop_wave(connection: "duckdb.DuckDBPyConnection", wave: int) -> None:
+    """Remove everything landed of one wave."""
+    for role in ("responses", "sampled"):
+        connection.execute(f"drop table if exists raw.{role}_{wave}")
+    for table in ("files", "variables", "value_labels"):
+        connection.execute(f"delete from raw.{table} where survey_year = ?", [wave])
+
+
+def unite_waves(connection: "duckdb.DuckDBPyConnection", waves: Sequence[int]) -> None:
+    """Make the views raw.responses and raw.sampled over the waves' tables; drop waves no longer registered.
+
+    One row per raw row; `survey_year` and `_row` identify it. A column that a wave has not is NULL there.
+    """
+    connection.execute(SCHEMA)
+    connection.begin()
+    for (wave,) in connection.execute("select distinct survey_year from raw.files").fetchall():
+        if wave not in waves:
+            drop_wave(connection, wave)
+    for role in ("responses", "sampled"):
+        landed = connection.execute(
+            "select survey_year from raw.files where file_role = ? order by survey_year", [role]
+        ).fetchall()
+        branches = [f"select {wave}::integer as survey_year, * from raw.{role}_{wave}" for (wave,) in landed]
+        nothing = "select null::integer as survey_year, null::bigint as _row where false"
+        body = " union all by name ".join(branches) or nothing
+        connection.execute(f"create or replace view raw.{role} as {body}")
+    connection.commit()
+
+
+def _registered(file: RawFile) -> tuple[str | int, ...]:
+    return (
+        file.path, file.role, file.format, file.encoding, file.sha256, file.bytes, file.study_number,
+        file.edition, file.licence, file.provenance,
+    )  # fmt: skip
+
+
+def _table(file: RawFile) -> str:
+    return f"raw.{file.role}_{file.wave}"
+
+
+def _place(file: RawFile) -> str:
+    return f"{file.path} (wave {file.wave}, {file.role}, {file.format}, {file.encoding})"
+
+
+def _read_text(path: Path, file: RawFile) -> str:
+    """The file's text by its registered encoding, which must fit. Raises Refusal with the place where not."""
+    content = path.read_bytes()
+    codec = "cp1252" if file.encoding == "windows-1252" else "utf-8-sig"
+    try:
+        text = content.decode(codec)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Refusal(
+            f"{_place(file)} is not {file.encoding} text: line {line} has a byte that this encoding has not.",
+            ["Register the encoding the file really has, or ask for the file again."],
+        ) from None
+    if file.encoding == "windows-1252" and not content.isascii():
+        with suppress(UnicodeDecodeError):
+            content.decode("utf-8")
+            raise Refusal(
+                f"{_place(file)} reads as UTF-8, so windows-1252 would garble its accented letters.",
+                ["Register its encoding as utf-8."],
+            )
+    return text
+
+
+def _rows_of_text(text: str, file: RawFile) -> Iterator[list[str]]:
+    """Header and rows of delimited text. Raises Refusal at the first line with another number of cells."""
+    quoting = csv.QUOTE_MINIMAL if file.format == "csv" else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[file.format], quoting=quoting)
+    width = 0
+    try:
+        for row in reader:
+            width = width or len(row)
+            if len(row) != width:
+                raise Refusal(
+                    f"{_place(file)} line {reader.line_num} has {len(row)} cells; the header has {width}.",
+                    ["The file is damaged or has another delimiter than its format says."],
+                )
+            yield row
+    except csv.Error:
+        raise Refusal(f"{_place(file)} line {reader.line_num} is not delimited text.") from None
+
+
+def _check_header(header: Sequence[str], file: RawFile) -> None:
+    lowered = [name.strip().lower() for name in header]
+    repeated = sorted({name for name in lowered if lowered.count(name) > 1})
+    problems = [f"column '{name}' stands {lowered.count(name)} times" for name in repeated]
+    problems += [f"column {lowered.index(name) + 1} is named '{name}'" for name in RESERVED if name in lowered]
+    if "" in lowered:
+        problems.append(f"column {lowered.index('') + 1} has no name")
+    if problems or not header:
+        raise Refusal(
+            f"The header of {_place(file)} cannot be used.", problems or ["the file is empty"]
+        )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _land_text(
+    connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile
+) -> tuple[list[str], "Codebook"]:
+    import duckdb
+
+    text = _read_text(path, file)
+    rows = _rows_of_text(text, file)
+    header = next(rows, [])
+    _check_header(header, file)
+    expected = sum(1 for _ in rows)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", newline="") as decoded:
+        decoded.write(text)
+        decoded.flush()
+        quote = '"' if file.format == "csv" else ""
+        names = ", ".join("'" + name.replace("'", "''") + "': 'VARCHAR'" for name in header)
+        try:
+            connection.execute(
+                f"create table {_table(file)} as select row_number() over () as _row, * from read_csv(?, "
+                f"delim = ?, quote = ?, escape = ?, header = true, auto_detect = false, parallel = false, "
+                f"null_padding = false, columns = {{{names}}})",
+                [decoded.name, DELIMITERS[file.format], quote, quote],
+            )
+        except duckdb.Error as error:
+            # DuckDB's message quotes the line; only its number may leave.
+            line = re.search(r"Line:? (\d+)", str(error))
+            where = f" at line {line[1]}" if line else ""
+            raise Refusal(f"{_place(file)} is not delimited text{where}.") from None
+    landed = connection.execute(f"select count(*) from {_table(file)}").fetchall()[0][0]
+    if landed != expected:
+        raise Refusal(f"{_place(file)} has {expected} rows, of which {landed} could be read.")
+    return header, Codebook()
+
+
+def _land_statistical(
+    connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile
+) -> tuple[list[str], "Codebook"]:
+    import pyreadstat
+
+    try:
+        if file.format == "sav":
+            frame, meta = pyreadstat.read_sav(path, user_missing=True, disable_datetime_conversion=True)
+        else:
+            frame, meta = pyreadstat.read_dta(path, user_missing=True, disable_datetime_conversion=True)
+    except Exception as error:
+        # Whatever the reader says may quote the file; its kind is enough to go by.
+        raise Refusal(
+            f"{_place(file)} cannot be read as {file.format} ({type(error).__name__}).",
+            ["Its checksum is the registered one, so the deposit itself is damaged or has another format."],
+        ) from None
+    header = [str(name) for name in frame.columns]
+    _check_header(header, file)
+    texts = [f"{_text_of(frame, name)} as {_quoted(name)}" for name in header]
+    connection.register("received", frame)
+    try:
+        connection.execute(
+            f"create table {_table(file)} as select row_number() over () as _row, {', '.join(texts)} "
+            "from received"
+        )
+    finally:
+        connection.unregister("received")
+    codebook = Codebook(
+        labels={name: label for name, label in meta.column_names_to_labels.items() if label},
+        value_labels=[
+            (name, _code_text(code), str(label))
+            for name, labels in meta.variable_value_labels.items()
+            for code, label in labels.items()
+        ],
+    )
+    return header, codebook
+
+
+def _text_of(frame: "pd.DataFrame", name: str) -> str:
+    """SQL for a column as text: whole numbers without a decimal point, others in their shortest form."""
+    column = _quoted(name)
+    if frame[name].dtype.kind == "f":
+        whole = f"isfinite({column}) and {column} = trunc({column}) and abs({column}) < 1e15"
+        number = f"case when {whole} then {column}::bigint::varchar else {column}::varchar end"
+        return f"case when not isnan({column}) then {number} end"
+    if frame[name].dtype.kind == "O":
+        frame[name] = frame[name].map(_code_text, na_action="ignore").replace({float("nan"): None})
+    return f"{column}::varchar"
+
+
+def _code_text(code: object) -> str:
+    """A value or code as the same text that its column is landed as."""
+    if isinstance(code, float):
+        return str(int(code)) if code.is_integer() and abs(code) < 1e15 else repr(code)
+    return str(code)
+
+
+def _read_codebook(path: Path, file: RawFile) -> "Codebook":
+    rows = _rows_of_text(_read_text(path, file), file)
+    header = next(rows, [])
+    if [name.strip().lower() for name in header] != CODEBOOK_HEADER:
+        raise Refusal(
+            f"{_place(file)} has the columns {', '.join(header)}; expected {', '.join(CODEBOOK_HEADER)}."
+        )
+    codebook = Codebook()
+    for variable, label, code, value_label in rows:
+        codebook.labels.setdefault(variable, label)
+        if code:
+            codebook.value_labels.append((variable, code, value_label))
+    return codebook
+
+
+def _land_codebook(
+    connection: "duckdb.DuckDBPyConnection", file: RawFile, header: Sequence[str], codebook: "Codebook"
+) -> None:
+    labels = {name.strip().lower(): label for name, label in codebook.labels.items()}
+    connection.executemany(
+        "insert into raw.variables values (?, ?, ?, ?, ?)",
+        [
+            [file.wave, file.role, name, position, labels.get(name.strip().lower())]
+            for position, name in enumerate(header, start=1)
+        ],
+    )
+    if codebook.value_labels:
+        connection.executemany(
+            "insert into raw.value_labels values (?, ?, ?, ?, ?)",
+            [[file.wave, file.role, *value_label] for value_label in codebook.value_labels],
+        )

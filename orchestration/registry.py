@@ -1,0 +1,164 @@
+"""Which raw files there are, and whether they are what was registered.
+
+Belongs here: reading registry.csv and checking files against it. Does not: opening the files' contents (ingest).
+"""
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.errors import Refusal
+
+COLUMNS = (
+    "wave,path,role,format,encoding,sha256,bytes,study_number,edition,licence,provenance".split(",")
+)
+ROLES = ("responses", "sampled", "codebook")
+FORMATS = ("sav", "dta", "tab", "csv")
+ENCODINGS = ("utf-8", "windows-1252")
+PROVENANCES = ("synthetic", "deposit")
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One registered file; `wave` is its survey year (the first year of a cycle that spans two)."""
+
+    wave: int
+    path: str
+    role: str
+    format: str
+    encoding: str
+    sha256: str
+    bytes: int
+    study_number: str
+    edition: str
+    licence: str
+    provenance: str
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_registry(registry: Path) -> list[RawFile]:
+    """All registered files, by wave and role. Raises Refusal with everything that is wrong with the list."""
+    if not registry.is_file():
+        raise Refusal(
+            f"There is no registry of raw files at {registry}.",
+            ["Set CMHS_RAW_DIR to the folder that holds registry.csv, or restore the file."],
+        )
+    try:
+        with registry.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or []
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Refusal(f"{registry.name} is not a UTF-8 CSV file: {error}.") from None
+    if sorted(header) != sorted(COLUMNS):
+        raise Refusal(f"{registry.name} has the columns {', '.join(header)}; expected {', '.join(COLUMNS)}.")
+
+    problems: list[str] = []
+    files: list[RawFile] = []
+    for line, row in enumerate(rows, start=2):
+        found = _problems_of_row(row)
+        problems += [f"{registry.name} line {line}: {problem}" for problem in found]
+        if not found:
+            files.append(RawFile(**{**row, "wave": int(row["wave"]), "bytes": int(row["bytes"])}))
+    problems += _problems_between_rows(files)
+    if not rows:
+        problems.append(f"{registry.name} lists no file.")
+    if problems:
+        raise Refusal("The registry of raw files is not in order; nothing was read.", problems)
+    return sorted(files, key=lambda file: (file.wave, file.role, file.path))
+
+
+def _problems_of_row(row: dict[str, str]) -> list[str]:
+    if None in row or None in row.values():
+        return [f"has not {len(COLUMNS)} cells."]
+    problems = []
+    for column, allowed in (
+        ("role", ROLES),
+        ("format", FORMATS),
+        ("encoding", ENCODINGS),
+        ("provenance", PROVENANCES),
+    ):
+        if row[column] not in allowed:
+            problems.append(f"{column} is '{row[column]}'; expected one of {', '.join(allowed)}.")
+    for column in ("wave", "bytes"):
+        if not row[column].isascii() or not row[column].isdigit():
+            problems.append(f"{column} is '{row[column]}'; expected a whole number.")
+    path = Path(row["path"])
+    if not row["path"] or path.is_absolute() or ".." in path.parts:
+        problems.append(f"path is '{row['path']}'; expected a path inside the folder of the registry.")
+    if len(row["sha256"]) != 64 or set(row["sha256"]) - set("0123456789abcdef"):
+        problems.append("sha256 is not 64 lower-case hexadecimal digits; `sha256sum FILE` prints it.")
+    return problems
+
+
+def _problems_between_rows(files: list[RawFile]) -> list[str]:
+    problems = []
+    by_role: dict[tuple[int, str], list[str]] = {}
+    by_path: dict[str, list[RawFile]] = {}
+    for file in files:
+        by_role.setdefault((file.wave, file.role), []).append(file.path)
+        by_path.setdefault(file.path, []).append(file)
+    for (wave, role), paths in by_role.items():
+        if len(paths) > 1:
+            problems.append(
+                f"wave {wave} has {len(paths)} files of role {role} ({', '.join(paths)}); "
+                "expected one: remove the row of the file that was replaced."
+            )
+    for path, rows in by_path.items():
+        if len(rows) > 1:
+            problems.append(f"{path} is registered {len(rows)} times; expected once.")
+    for wave in sorted({file.wave for file in files}):
+        if (wave, "responses") not in by_role:
+            problems.append(f"wave {wave} has no file of role responses.")
+    provenances = sorted({file.provenance for file in files})
+    if len(provenances) > 1:
+        problems.append(
+            f"the registry mixes {' and '.join(provenances)} files; a release never mixes the two: "
+            "keep deposits and synthetic files in separate folders (CMHS_RAW_DIR)."
+        )
+    return problems
+
+
+def problem_of_file(raw_dir: Path, file: RawFile) -> str | None:
+    """What is wrong with a registered file as it lies on disk, or None. Reads the whole file."""
+    path = raw_dir / file.path
+    place = f"{file.path} (wave {file.wave}, {file.role})"
+    if not path.resolve().is_relative_to(raw_dir.resolve()):
+        return f"{place} leads out of the folder of the registry."
+    if not path.is_file():
+        return f"{place} is missing; expected it beside registry.csv: restore it from the deposit."
+    size = path.stat().st_size
+    if size != file.bytes:
+        word = "truncated" if size < file.bytes else "longer than registered"
+        return (
+            f"{place} has {size} bytes; registered are {file.bytes}: it is {word} or was altered. "
+            "Restore it, or register the new edition with its checksum."
+        )
+    if (found := sha256_of(path)) != file.sha256:
+        return (
+            f"{place} has SHA-256 {found[:12]}...; registered is {file.sha256[:12]}...: it was altered. "
+            "Restore it, or register the new edition with its checksum."
+        )
+    return None
+
+
+def verify_files(raw_dir: Path, files: list[RawFile]) -> None:
+    """Check every registered file's size and checksum, and that no other file lies there.
+
+    Raises Refusal naming each file that is missing, altered or not registered.
+    """
+    problems = [problem for file in files if (problem := problem_of_file(raw_dir, file))]
+    registered = {raw_dir / file.path for file in files} | {raw_dir / "registry.csv"}
+    problems += [
+        f"{path.relative_to(raw_dir)} is not registered; add its row to registry.csv or move it away."
+        for path in sorted(raw_dir.rglob("*"))
+        if path.is_file() and path not in registered and not path.name.startswith(".")
+    ]
+    if problems:
+        raise Refusal("The raw files are not the registered ones; nothing was read.", problems)

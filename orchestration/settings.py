@@ -1,0 +1,115 @@
+"""Where everything lies: one reading of the environment, typed paths.
+
+Belongs here: environment variables and the folders they name. Does not: anything that opens those files.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DBT_PROJECT_DIR = ROOT / "dbt_project"
+DBT_PROJECT_PARTS = ("dbt_project.yml", "profiles.yml", "macros", "models", "seeds", "tests")
+EXPECTATIONS_DIR = ROOT / "expectations"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Absolute paths of one warehouse and of the survey it is filled from."""
+
+    raw_dir: Path
+    seeds_dir: Path
+    warehouse: Path
+    published_dir: Path
+    dagster_home: Path
+    target: str
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read the CMHS_* variables and DAGSTER_HOME; what is not set lies inside the checkout."""
+
+        def path(variable: str, default: str) -> Path:
+            return Path(os.environ.get(variable) or ROOT / default).expanduser().absolute()
+
+        return cls(
+            raw_dir=path("CMHS_RAW_DIR", "data/raw"),
+            seeds_dir=path("CMHS_SEEDS_DIR", "dbt_project/seeds"),
+            warehouse=path("CMHS_WAREHOUSE", "data/warehouse/warehouse.duckdb"),
+            published_dir=path("CMHS_PUBLISHED_DIR", "data/published"),
+            dagster_home=path("DAGSTER_HOME", "data/dagster"),
+            target=os.environ.get("CMHS_TARGET") or "duckdb",
+        )
+
+    @property
+    def registry(self) -> Path:
+        """The list of raw files."""
+        return self.raw_dir / "registry.csv"
+
+    @property
+    def state_dir(self) -> Path:
+        """The private folder of the warehouse, with what belongs to it: dbt's artifacts, lock, last run."""
+        return self.warehouse.parent
+
+    @property
+    def dbt_project_dir(self) -> Path:
+        """The dbt project to run: the checkout's, or where another crosswalk is used a folder of links to it.
+
+        dbt is never given the other folder by its path: it writes the SQL it ran for a seed to the seed's path
+        below its target folder, which for an absolute path is the seed itself.
+        """
+        own = self.seeds_dir.resolve() == (DBT_PROJECT_DIR / "seeds").resolve()
+        return DBT_PROJECT_DIR if own else self.state_dir / "project"
+
+    @property
+    def dbt_target_dir(self) -> Path:
+        """dbt's compiled project and artifacts of this warehouse (dbt appends to it, one folder a warehouse)."""
+        return self.state_dir / "dbt"
+
+    @property
+    def current_release(self) -> Path:
+        """The link that readers follow."""
+        return self.published_dir / "current"
+
+    def export(self) -> None:
+        """Put the paths into this process's environment, so that dbt and its profile see the same ones."""
+        os.environ.update(
+            CMHS_RAW_DIR=str(self.raw_dir),
+            CMHS_SEEDS_DIR=str(self.seeds_dir),
+            CMHS_WAREHOUSE=str(self.warehouse),
+            CMHS_PUBLISHED_DIR=str(self.published_dir),
+            CMHS_TARGET=self.target,
+            DAGSTER_HOME=str(self.dagster_home),
+            DBT_PROFILES_DIR=str(DBT_PROJECT_DIR),
+            DBT_SEND_ANONYMOUS_USAGE_STATS="false",
+            GX_ANALYTICS_ENABLED="false",
+        )
+        # dbt is started by name: the one of this environment, also when it was not activated.
+        binaries = str(Path(sys.executable).parent)
+        if binaries not in os.environ["PATH"].split(os.pathsep):
+            os.environ["PATH"] = binaries + os.pathsep + os.environ["PATH"]
+
+    def prepare(self) -> None:
+        """Make the private folders and Dagster's own configuration where they are missing."""
+        for folder in (self.state_dir, self.dagster_home):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.published_dir.mkdir(parents=True, exist_ok=True)
+        if self.dbt_project_dir != DBT_PROJECT_DIR:
+            self.dbt_project_dir.mkdir(exist_ok=True)
+            for part in DBT_PROJECT_PARTS:
+                link = self.dbt_project_dir / part
+                link.unlink(missing_ok=True)
+                link.symlink_to(self.seeds_dir if part == "seeds" else DBT_PROJECT_DIR / part)
+        configuration = self.dagster_home / "dagster.yaml"
+        if not configuration.exists():
+            configuration.write_text(DAGSTER_YAML, encoding="utf-8")
+
+
+DAGSTER_YAML = """\
+# Written by the warehouse where it was missing; yours to edit.
+telemetry:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: 1
+"""

@@ -1,0 +1,96 @@
+"""The one way into the DuckDB warehouse: how it is opened, and who may write to it.
+
+Belongs here: connections, the writer's lock, content hashes. Does not: what the tables mean.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestration.errors import Refusal
+
+if TYPE_CHECKING:
+    import duckdb
+
+# DuckDB lets one process write or many read, so nobody keeps a connection longer than a step takes.
+_CONFIGURATION = {"threads": "2", "autoinstall_known_extensions": "false"}
+
+
+@contextmanager
+def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """Open the warehouse file for the length of a block; the file is the user's alone (0600).
+
+    Raises Refusal where another program holds it or where it is no DuckDB file.
+    """
+    import duckdb
+
+    previous = os.umask(0o077)
+    try:
+        connection = duckdb.connect(str(path), read_only=read_only, config=_CONFIGURATION)
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise Refusal(
+            f"The warehouse {path} cannot be opened: {reason}",
+            [
+                "If another program has it open, close it there (readers use the published file instead).",
+                "If the file is damaged, delete it: `cmhs refresh` makes it again from the raw files.",
+            ],
+        ) from None
+    finally:
+        os.umask(previous)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def writer_lock(state_dir: Path, purpose: str) -> Iterator[None]:
+    """Hold the right to write to the warehouse. Raises Refusal naming the holder where somebody else has it.
+
+    The operating system frees the lock when its holder ends, however it ends.
+    """
+    lock = state_dir / "writer.lock"
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "unknown"
+            raise Refusal(
+                f"Another refresh is writing to this warehouse: {holder}.",
+                ["Wait until it ends, or stop that process; then run `cmhs refresh` again."],
+            ) from None
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = json.dumps(
+            {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": started}
+        )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def content_hash(connection: "duckdb.DuckDBPyConnection", schema: str, table: str) -> str:
+    """SHA-256 of a table's column names, types and rows, whatever the order the rows lie in."""
+    columns = connection.execute(
+        "select column_name, data_type from information_schema.columns "
+        "where table_schema = ? and table_name = ? order by ordinal_position",
+        [schema, table],
+    ).fetchall()
+    cells = ", ".join(f"\"{name}\"::varchar" for name, _ in columns)
+    rows = connection.execute(
+        f'select coalesce(sha256(string_agg(row_hash, \'\' order by row_hash)), \'\') '
+        f'from (select sha256(to_json([{cells}])::varchar) as row_hash from "{schema}"."{table}")'
+    ).fetchone()
+    assert rows is not None  # an aggregate has one row
+    return hashlib.sha256(json.dumps([columns, rows[0]]).encode()).hexdigest()
