@@ -1,0 +1,74 @@
+{#-
+    Reading the crosswalk while SQL is being made. The raw tables are wide and every wave names and codes its
+    columns differently, so the SQL that picks and decodes them is written out from the seeds, wave by wave.
+-#}
+
+{#- The rows of a query over seeds as a list of dictionaries; nothing while dbt only parses. -#}
+{% macro crosswalk_rows(query) %}
+    {%- set rows = [] -%}
+    {%- if execute -%}
+        {%- set result = run_query(query) -%}
+        {%- for row in result.rows -%}{%- do rows.append(dict(zip(result.column_names, row.values()))) -%}{%- endfor -%}
+    {%- endif -%}
+    {{ return(rows) }}
+{% endmacro %}
+
+{#- Question ids in their order. -#}
+{% macro question_ids() %}
+    {{ return(crosswalk_rows('select question_id from ' ~ ref('questions') ~ ' order by position, question_id')
+        | map(attribute='question_id') | list) }}
+{% endmacro %}
+
+{#- Questions that some wave routes people past. -#}
+{% macro routed_question_ids() %}
+    {{ return(crosswalk_rows('select distinct question_id from ' ~ ref('routing') ~ ' order by question_id')
+        | map(attribute='question_id') | list) }}
+{% endmacro %}
+
+{#- A text as an SQL literal. -#}
+{% macro literal(text) %}{{ return("'" ~ (text | string | replace("'", "''")) ~ "'") }}{% endmacro %}
+
+{#- A raw column's text without surrounding white space; NULL where nothing is left, or where there is no column. -#}
+{% macro raw_text(column) %}
+    {%- if column -%}
+        {{ return("nullif(trim(" ~ adapter.quote(column | replace('"', '""')) ~ "), '')") }}
+    {%- else -%}
+        {{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}
+    {%- endif -%}
+{% endmacro %}
+
+{#- SQL that turns a raw code into its value by the rows {code, value} of key_codes. -#}
+{% macro decode(text, codes) %}
+    {%- if not codes -%}{{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}{%- endif -%}
+    {%- set branches = [] -%}
+    {%- for row in codes if row.value != 'missing' -%}
+        {%- do branches.append('when ' ~ literal(row.code) ~ ' then ' ~ literal(row.value)) -%}
+    {%- endfor -%}
+    {%- if not branches -%}{{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}{%- endif -%}
+    {{ return('case ' ~ text ~ ' ' ~ branches | join(' ') ~ ' end') }}
+{% endmacro %}
+
+{#-
+    SQL for the age band of one source of age: a band's id, `under_minimum`, or NULL where there is no plausible age.
+    `variable` is a row of key_variables or none, `wave` a row of waves, `bands` the wave's rows of age_bands.
+-#}
+{% macro age_band(variable, wave, bands, codes) %}
+    {%- if not variable -%}{{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}{%- endif -%}
+    {%- set text = raw_text(variable.raw_column) -%}
+    {%- if variable.measured_as == 'code' -%}{{ return(decode(text, codes)) }}{%- endif -%}
+    {%- set number = 'try_cast(' ~ text ~ ' as double)' -%}
+    {%- if variable.measured_as == 'birth_year' -%}
+        {%- set number = '(' ~ wave.age_reference_year ~ ' - ' ~ number ~ ')' -%}
+    {%- endif -%}
+    {%- set missing = [] -%}
+    {%- for row in codes -%}{%- do missing.append(literal(row.code)) -%}{%- endfor -%}
+    {%- set branches = [] -%}
+    {%- if missing -%}{%- do branches.append('when ' ~ text ~ ' in (' ~ missing | join(', ') ~ ') then null') -%}{%- endif -%}
+    {%- do branches.append('when ' ~ number ~ ' < ' ~ wave.plausible_age_from ~ ' or ' ~ number ~ ' > ' ~ wave.plausible_age_to ~ ' then null') -%}
+    {%- do branches.append('when ' ~ number ~ ' < ' ~ wave.minimum_age ~ " then 'under_minimum'") -%}
+    {%- for band in bands -%}
+        {%- set upper = ' and ' ~ number ~ ' < ' ~ (band.to_age + 1) if band.to_age is not none else '' -%}
+        {%- do branches.append('when ' ~ number ~ ' >= ' ~ band.from_age ~ upper ~ ' then ' ~ literal(band.age_band)) -%}
+    {%- endfor -%}
+    {{ return('case ' ~ branches | join(' ') ~ ' end') }}
+{% endmacro %}

@@ -1,0 +1,46 @@
+with
+
+estimates as (
+
+    select * from {{ ref('estimates') }}
+    where breakdown = 'all'
+
+),
+
+questions as (
+
+    select * from {{ ref('questions') }}
+    where indicator = 'overall_experience'
+
+),
+
+geographies as (
+
+    select * from {{ ref('geographies') }}
+
+),
+
+final as (
+
+    select
+        estimates.survey_year,
+        cast(estimates.response as integer) as score,
+        estimates.response_label as score_label,
+        estimates.pct,
+        estimates.se,
+        estimates.ci_low,
+        estimates.ci_high,
+        estimates.base,
+        estimates.suppressed,
+        estimates.suppression_reason,
+        estimates.data_provenance
+    from estimates
+    inner join questions on estimates.question_id = questions.question_id
+    inner join geographies
+        on
+            estimates.geography_level = geographies.geography_level
+            and estimates.geography_code = geographies.geography_code
+
+)
+
+select * from final

@@ -1,0 +1,28 @@
+with
+
+waves as (
+
+    select * from {{ ref('int_waves') }}
+
+),
+
+final as (
+
+    select
+        {{ literal(env_var('CMHS_RELEASE_ID', 'unpublished')) }} as release_id,
+        cast({{ literal(env_var('CMHS_PUBLISHED_AT', '1970-01-01 00:00:00')) }} as timestamp) as published_at,
+        {{ literal(env_var('CMHS_GIT_COMMIT', 'unknown')) }} as git_commit,
+        min(data_provenance) as provenance,
+        case
+            when min(survey_year) = max(survey_year) then cast(min(survey_year) as {{ dbt.type_string() }})
+            else
+                cast(min(survey_year) as {{ dbt.type_string() }})
+                || '-' || cast(max(survey_year) as {{ dbt.type_string() }})
+        end as waves,
+        cast(count(*) as integer) as wave_count,
+        {{ literal(env_var('CMHS_STORAGE_VERSION', 'v1.2.0')) }} as storage_version
+    from waves
+
+)
+
+select * from final

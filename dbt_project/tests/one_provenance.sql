@@ -1,0 +1,7 @@
+-- Synthetic and real data are never published together; returns the provenances where there are several.
+select
+    provenance,
+    count(*) as files
+from {{ source('raw', 'files') }}
+group by provenance
+having (select count(distinct files.provenance) from {{ source('raw', 'files') }} as files) > 1

@@ -1,0 +1,16 @@
+-- Every accepted disagreement is one with a published figure; returns those that match nothing.
+select
+    revisions.question_id,
+    revisions.survey_year,
+    revisions.response,
+    revisions.vintage,
+    'no published figure is meant: correct or remove the row' as what_to_do
+from {{ ref('revisions') }} as revisions
+left join {{ ref('published_figures') }} as published_figures
+    on
+        revisions.question_id = published_figures.question_id
+        and revisions.survey_year = published_figures.survey_year
+        and revisions.response = published_figures.response
+        and revisions.vintage = published_figures.vintage
+where published_figures.question_id is null
+order by 1, 2, 3
