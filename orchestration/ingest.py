@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from orchestration.errors import Refusal
+from orchestration.lock import WriterLock
 from orchestration.registry import RawFile, problem_of_file, read_registry, verify_files
-from orchestration.settings import Settings
+from orchestration.settings import OWNERS, Settings
 from orchestration.warehouse import connect
 
 if TYPE_CHECKING:
@@ -325,3 +326,129 @@ def _land_codebook(
             "insert into raw.value_labels values (?, ?, ?, ?, ?)",
             [[file.wave, file.role, *value_label] for value_label in codebook.value_labels],
         )
+
+
+def source_specs(raw_dir: Path, files: Sequence[RawFile]) -> list[dg.AssetSpec]:
+    """The raw files themselves, so that lineage starts at what was received."""
+    return [
+        dg.AssetSpec(
+            key=_file_key(file),
+            group_name="files",
+            description=f"Raw file of role {file.role}, as received; never edited.",
+            kinds={file.format},
+            owners=OWNERS,
+            metadata={
+                "wave": file.wave,
+                "path": file.path,
+                "format": file.format,
+                "encoding": file.encoding,
+                "sha256": file.sha256,
+                "bytes": file.bytes,
+                "study number": file.study_number or "unknown",
+                "edition": file.edition,
+                "licence": file.licence,
+                "provenance": file.provenance,
+                "dagster/uri": (raw_dir / file.path).as_uri(),
+            },
+        )
+        for file in files
+    ]
+
+
+def _file_key(file: RawFile) -> dg.AssetKey:
+    return dg.AssetKey(["files", str(file.wave), re.sub(r"\W", "_", Path(file.path).name)])
+
+
+def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinition:
+    """The asset that lands one wave's files."""
+    wave = files[0].wave
+
+    @dg.asset(
+        key=["raw", f"wave_{wave}"],
+        deps=[_file_key(file) for file in files],
+        group_name="raw",
+        kinds={"duckdb"},
+        owners=OWNERS,
+        pool="warehouse",
+        code_version=",".join(file.sha256[:12] for file in files),
+        description=(
+            f"The files of wave {wave} as received: raw.responses_{wave} and, where the persons drawn come in "
+            f"a file of their own, raw.sampled_{wave}. Every value is text; nothing is recoded or dropped."
+        ),
+    )
+    def land(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> dg.MaterializeResult:
+        registered = [file for file in read_registry(settings.registry) if file.wave == wave]
+        if not registered:
+            raise Refusal(f"Wave {wave} is no longer registered.", ["Reload the code location, then refresh."])
+        with connect(settings.warehouse) as warehouse:
+            read = land_wave(warehouse, settings.raw_dir, registered)
+            sizes = warehouse.execute(
+                "select path, row_count, column_count from raw.files where survey_year = ? order by path", [wave]
+            ).fetchall()
+        context.log.info(
+            f"wave {wave}: {'read' if read else 'unchanged, not read again'}; "
+            + ", ".join(f"{path} {rows:,} rows x {columns}" for path, rows, columns in sizes)
+        )
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": max(rows for _, rows, _ in sizes),
+                "read in this run": read,
+                **{
+                    f"{file.role}: {label}": value
+                    for file in registered
+                    for label, value in (
+                        ("file", file.path),
+                        ("sha256", file.sha256),
+                        ("rows", next(rows for path, rows, _ in sizes if path == file.path)),
+                        ("columns", next(columns for path, _, columns in sizes if path == file.path)),
+                        ("study number", file.study_number or "unknown"),
+                        ("edition", file.edition),
+                        ("provenance", file.provenance),
+                    )
+                },
+            },
+            data_version=dg.DataVersion("-".join(file.sha256[:12] for file in registered)),
+        )
+
+    return land
+
+
+UNITED = {
+    "responses": "One row per row of a responses file, all waves one above the other, as received.",
+    "sampled": "One row per row of a file of role sampled, all waves one above the other, as received.",
+    "files": "One row per landed file, with checksum, size and provenance.",
+    "variables": "One row per column of a landed file, with its label.",
+    "value_labels": "One row per value label of a landed file or of its codebook.",
+}
+
+
+def united_assets(settings: Settings, waves: Sequence[int]) -> dg.AssetsDefinition:
+    """The raw layer as dbt reads it: all waves together."""
+
+    @dg.multi_asset(
+        name="united_waves",
+        specs=[
+            dg.AssetSpec(
+                key=["raw", name],
+                deps=[dg.AssetKey(["raw", f"wave_{wave}"]) for wave in waves],
+                group_name="raw",
+                kinds={"duckdb"},
+                owners=OWNERS,
+                description=description,
+            )
+            for name, description in UNITED.items()
+        ],
+        pool="warehouse",
+    )
+    def united_waves(writer_lock: WriterLock) -> Iterator[dg.MaterializeResult]:
+        files = read_registry(settings.registry)
+        verify_files(settings.raw_dir, files)
+        with connect(settings.warehouse) as warehouse:
+            unite_waves(warehouse, sorted({file.wave for file in files}))
+            counts = {
+                name: warehouse.execute(f"select count(*) from raw.{name}").fetchall()[0][0] for name in UNITED
+            }
+        for name, rows in counts.items():
+            yield dg.MaterializeResult(asset_key=["raw", name], metadata={"dagster/row_count": rows})
+
+    return united_waves

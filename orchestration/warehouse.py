@@ -1,16 +1,13 @@
-"""The one way into the DuckDB warehouse: how it is opened, and who may write to it.
+"""The one way into the DuckDB warehouse: how it is opened, how its tables are compared.
 
-Belongs here: connections, the writer's lock, content hashes. Does not: what the tables mean.
+Belongs here: connections and content hashes. Does not: what the tables mean.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,35 +46,6 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
         yield connection
     finally:
         connection.close()
-
-
-@contextmanager
-def writer_lock(state_dir: Path, purpose: str) -> Iterator[None]:
-    """Hold the right to write to the warehouse. Raises Refusal naming the holder where somebody else has it.
-
-    The operating system frees the lock when its holder ends, however it ends.
-    """
-    lock = state_dir / "writer.lock"
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "unknown"
-            raise Refusal(
-                f"Another refresh is writing to this warehouse: {holder}.",
-                ["Wait until it ends, or stop that process; then run `cmhs refresh` again."],
-            ) from None
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = json.dumps(
-            {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": started}
-        )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
-        yield
-        os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def content_hash(connection: "duckdb.DuckDBPyConnection", schema: str, table: str) -> str:

@@ -20,7 +20,7 @@ final as (
                 || '-' || cast(max(survey_year) as {{ dbt.type_string() }})
         end as waves,
         cast(count(*) as integer) as wave_count,
-        {{ literal(env_var('CMHS_STORAGE_VERSION', 'v1.2.0')) }} as storage_version
+        {{ literal(env_var('CMHS_STORAGE_VERSION', 'unknown')) }} as storage_version
     from waves
 
 )

@@ -1,0 +1,45 @@
+# The two commands: make refresh, make test. Needs Python 3.11 and make; everything else is installed into .venv.
+SHELL := /bin/sh
+PYTHON ?= python3.11
+BIN := .venv/bin
+# Bytecode is written once at the installation: without it every start would compile every import again.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: refresh test ui audit-ui check lock data clean
+
+refresh: .venv/installed ## run the whole job and print the headline figures
+	@$(BIN)/cmhs refresh
+
+test: .venv/installed ## run the tests
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+check: .venv/installed ## linters and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests expectations
+
+ui: .venv/installed ## Dagster's UI and daemon on 127.0.0.1:3000
+	@$(BIN)/cmhs ui
+
+audit-ui: .venv/installed ## the same, read-only
+	@$(BIN)/cmhs ui --read-only
+
+data: .venv/installed ## make the synthetic raw files again
+	$(BIN)/python data/synthetic/generate.py --out data/raw
+
+lock: ## pin all versions again (needs uv)
+	uv pip compile pyproject.toml --extra dev --generate-hashes --no-strip-extras --no-emit-index-url \
+	  --no-emit-find-links --python-version 3.11 -o requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	@echo "setting up .venv (a minute or two, once)"
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Python 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 2 .venv/lib || true
+	@touch $@
+
+clean: ## remove everything that was made, releases too
+	rm -rf .venv data/warehouse data/dagster data/published

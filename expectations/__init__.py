@@ -1,0 +1,127 @@
+"""Are these numbers fit to publish? One Great Expectations suite a mart, and the function that runs them.
+
+`<mart>.sql` says what is looked at: a query over the warehouse whose rows are aggregates, starting from the
+crosswalk, so that a row that ought to be there and is not shows as one with NULLs. `<mart>.json` says what is
+expected of it, in Great Expectations' own words; a `notes` in an expectation's meta says why. Bounds that differ
+by wave come from the crosswalk. Belongs here: the suites and running them. Does not: structure (dbt tests), or
+what follows from a failure (orchestration.gate).
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import duckdb
+
+FOLDER = Path(__file__).resolve().parent
+KEYS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one expectation ended; `status` is pass, fail or error (the expectation itself is broken)."""
+
+    suite: str
+    check_id: str
+    expected: str
+    status: str
+    rows: int
+    failures: int
+    where: str
+
+    @property
+    def sentence(self) -> str:
+        """What failed, on which rows, in one line."""
+        if self.status == "error":
+            return f"{self.suite}: the expectation '{self.expected}' is broken and checked nothing ({self.where})"
+        return f"{self.suite}: expected {self.expected}; {self.failures} of {self.rows} rows differ: {self.where}"
+
+
+def suite_names() -> list[str]:
+    """The marts that have a suite."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def _suite(name: str) -> dict[str, Any]:
+    suite: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return suite
+
+
+def _check_id(name: str, expectation: dict[str, Any]) -> str:
+    columns = expectation["kwargs"]
+    column = columns.get("column") or "-".join(columns.get(side, "") for side in ("column_A", "column_B"))
+    return f"expectation.{name}.{expectation['type']}.{column}".rstrip(".-")
+
+
+def check_ids(name: str) -> list[str]:
+    """Ids of a suite's expectations; each is one blocking check."""
+    return [_check_id(name, expectation) for expectation in _suite(name)["expectations"]]
+
+
+def run_suites(warehouse: "duckdb.DuckDBPyConnection") -> list[Outcome]:
+    """Run every suite against the warehouse; one outcome for each expectation."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    outcomes = []
+    for name in suite_names():
+        description = _suite(name)
+        keys = description["meta"]["keys"]
+        frame = warehouse.execute((FOLDER / f"{name}.sql").read_text(encoding="utf-8")).df()
+        suite = gx.ExpectationSuite(name=name, expectations=description["expectations"])
+        result = context.data_sources.pandas_default.read_dataframe(frame).validate(
+            suite,
+            result_format={
+                "result_format": "COMPLETE",
+                "unexpected_index_column_names": keys,
+                "return_unexpected_index_query": False,
+            },
+        )
+        # Great Expectations reports in an order of its own; kind and columns say which is which.
+        by_id = {
+            _check_id(name, {"type": r.expectation_config.type, "kwargs": r.expectation_config.kwargs}): r
+            for r in result.results
+        }
+        for expectation in description["expectations"]:
+            check_id = _check_id(name, expectation)
+            outcomes.append(
+                _outcome(name, check_id, expectation["meta"]["notes"], by_id.get(check_id), keys, len(frame))
+            )
+    return outcomes
+
+
+def _outcome(name: str, check_id: str, expected: str, result: Any, keys: list[str], rows: int) -> Outcome:
+    if result is None:
+        return Outcome(name, check_id, expected, "error", rows, 0, "no result")
+    broken = _exceptions(result.exception_info)
+    if broken:
+        return Outcome(name, check_id, expected, "error", rows, 0, "; ".join(broken))
+    found = result.result or {}
+    unexpected = found.get("unexpected_index_list") or []
+    shown = [", ".join(f"{key} {row.get(key)}" for key in keys) for row in unexpected[:KEYS_SHOWN]]
+    if found.get("observed_value") is not None and not shown:
+        shown = [f"found {found['observed_value']}"]
+    more = len(unexpected) - len(shown)
+    where = "; ".join(shown) + (f"; and {more} more" if unexpected and more > 0 else "")
+    status = "pass" if result.success else "fail"
+    return Outcome(name, check_id, expected, status, rows, int(found.get("unexpected_count") or 0), where)
+
+
+def _exceptions(info: Any) -> list[str]:
+    """The kinds of exception that Great Expectations met while computing, however deep it hides them."""
+    if not isinstance(info, dict):
+        return []
+    if info.get("raised_exception"):
+        return [str(info.get("exception_message") or "exception").splitlines()[0][:200]]
+    return [found for value in info.values() for found in _exceptions(value)]
+
+
+def as_markdown(outcomes: list[Outcome]) -> str:
+    """A table of expectations with what was found, for people."""
+    rows = [f"| {o.expected} | {o.status} | {o.failures} of {o.rows} rows | {o.where or '-'} |" for o in outcomes]
+    return "\n".join(["| expected | status | differ | where |", "|---|---|---|---|", *rows])

@@ -1,0 +1,25 @@
+-- One row per wave that the crosswalk says asked the question.
+select
+    question_map.survey_year,
+    case when mart.survey_year is null then 'missing' when mart.suppressed then 'suppressed' else 'shown' end as state,
+    mart.pct,
+    mart.base,
+    expected_rows.minimum_base,
+    abs(mart.pct - before.pct) as change,
+    waves.maximum_change
+from crosswalk.question_map
+inner join crosswalk.questions on question_map.question_id = questions.question_id
+inner join crosswalk.waves on question_map.survey_year = waves.survey_year
+left join marts.contact_care_coordinator as mart on question_map.survey_year = mart.survey_year
+left join crosswalk.expected_rows
+    on
+        question_map.survey_year = expected_rows.survey_year
+        and question_map.question_id = expected_rows.question_id
+left join crosswalk.comparability
+    on
+        question_map.question_id = comparability.question_id
+        and question_map.survey_year = comparability.to_year
+        and comparability.comparable
+left join marts.contact_care_coordinator as before on comparability.from_year = before.survey_year
+where questions.indicator = 'contact_care_coordinator'
+order by question_map.survey_year

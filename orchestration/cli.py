@@ -1,0 +1,178 @@
+"""The `cmhs` command.
+
+Belongs here: arguments, printing, exit codes. Does not: doing anything.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestration.errors import Refusal
+from orchestration.settings import ROOT, Settings
+
+
+class Commands(click.Group):
+    """Turns a refusal into its words and exit code 1: a user's mistake shows no traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Refusal as refusal:
+            click.echo(f"\nREFUSED: {refusal}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Data warehouse of the Community Mental Health Survey.
+
+    Where things lie is set by CMHS_RAW_DIR, CMHS_SEEDS_DIR, CMHS_WAREHOUSE, CMHS_PUBLISHED_DIR, CMHS_TARGET and
+    DAGSTER_HOME; by default everything is inside the checkout.
+    """
+
+
+@main.command()
+@click.option("--force", is_flag=True, help="Run also where nothing changed.")
+def refresh(force: bool) -> None:
+    """Raw files in, a verified release out: the whole job.
+
+    Does nothing where nothing changed since the last run that published. Exits with 1 and says why where
+    something keeps it from publishing; the last release then stays.
+    """
+    from orchestration.refresh import refresh as run
+
+    settings = Settings.from_environment()
+    done = run(settings, _say, force=force)
+    if done.changed:
+        click.echo(f"\nPublished release {done.folder.name}")
+    else:
+        click.echo("\nnothing changed: the published release is made of exactly these inputs")
+    click.echo(f"{_shown(settings.current_release)} -> {_shown(done.folder)}\n")
+    click.echo(headline(done.folder))
+
+
+@main.group()
+def releases() -> None:
+    """Look at published releases."""
+
+
+@releases.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_releases(as_json: bool) -> None:
+    """All releases, the oldest first."""
+    from orchestration import release
+
+    settings = Settings.from_environment()
+    now = release.current(settings)
+    rows = [
+        {
+            "release_id": notes["release_id"],
+            "published_at": notes["published_at"],
+            "waves": notes["waves"],
+            "provenance": notes["provenance"],
+            "current": folder == now,
+        }
+        for folder in release.releases(settings)
+        for notes in [release.notes_of(folder)]
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    for row in [] if as_json else rows:
+        mark = "*" if row["current"] else " "
+        click.echo(f"{mark} {row['release_id']}  {row['published_at']}  {row['waves']}  {row['provenance']}")
+
+
+@releases.command("show")
+@click.argument("release_id", default="current")
+@click.option("--json", "as_json", is_flag=True, help="Print release.json.")
+def show_release(release_id: str, as_json: bool) -> None:
+    """How a release was made, and its headline figures."""
+    from orchestration import release
+
+    folder = _folder(release_id)
+    notes = release.notes_of(folder)
+    if as_json:
+        click.echo(json.dumps(notes, indent=2))
+        return
+    for key in ("release_id", "published_at", "waves", "provenance_in_words", "git_commit", "dbt_invocation_id"):
+        click.echo(f"{key.replace('_', ' '):>20}  {notes[key]}")
+    click.echo(f"{'rows':>20}  " + ", ".join(f"{t} {d['rows']:,}" for t, d in notes["tables"].items()))
+    click.echo("\n" + headline(folder))
+
+
+@releases.command("verify")
+@click.argument("release_id", default="current")
+def verify_release(release_id: str) -> None:
+    """Recompute checksums and content hashes from the release's files alone."""
+    from orchestration import release
+
+    folder = _folder(release_id)
+    if problems := release.verify(folder):
+        raise Refusal(f"Release {folder.name} is damaged.", problems)
+    notes = release.notes_of(folder)
+    click.echo(f"{folder.name}: {len(notes['files'])} files and {len(notes['tables'])} tables are as published")
+
+
+def _folder(release_id: str) -> Path:
+    from orchestration import release
+
+    settings = Settings.from_environment()
+    if release_id == "current":
+        folder = release.current(settings)
+        if folder is None:
+            raise Refusal("Nothing is published yet.", ["Run `cmhs refresh`."])
+        return folder
+    known = {folder.name: folder for folder in release.releases(settings)}
+    if release_id not in known:
+        raise Refusal(f"There is no release {release_id}.", [f"There are: {', '.join(known) or 'none'}."])
+    return known[release_id]
+
+
+def _say(line: str) -> None:
+    click.echo(f"  {line}")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def headline(folder: Path) -> str:
+    """The three published indicators of a release as a text table, percent, one column a wave."""
+    from orchestration import release
+
+    with release.open_release(folder) as connection:
+
+        def rows(query: str) -> list[tuple[Any, ...]]:
+            return connection.execute(query).fetchall()
+
+        series = [
+            ("overall_experience", "Overall experience, score {}", "score"),
+            ("support_not_received", "Wanted support, not received: {}", "area"),
+            ("contact_care_coordinator", "Does not know how to contact the person in charge", "''"),
+        ]
+        figures: dict[str, dict[int, float | None]] = {}
+        for table, label, key in series:
+            for name, year, pct in rows(f"select {key}, survey_year, pct from marts.{table} order by all"):
+                figures.setdefault(label.format(str(name).replace("_", " ")), {})[year] = pct
+        provenance, waves = rows("select provenance, waves from marts.release_info")[0]
+        agreed, compared = rows(
+            "select count(*) filter (where agrees), count(*) from marts.reconciliation "
+            "where vintage_status = 'final'"
+        )[0]
+    years = sorted({year for values in figures.values() for year in values})
+    width = max((len(label) for label in figures), default=0)
+    lines = [f"{'percent':<{width}}" + "".join(f"{year:>8}" for year in years)] if figures else []
+    for label, values in figures.items():
+        cells = (f"{pct:8.1f}" if (pct := values.get(year)) is not None else f"{'-':>8}" for year in years)
+        lines.append(f"{label:<{width}}" + "".join(cells))
+    lines.append(f"\nwaves {waves}; {agreed} of {compared} final published figures reproduced")
+    lines.append(release.PROVENANCE_IN_WORDS[provenance])
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,339 @@
+"""What must be true before anything is published, and the evidence of it.
+
+Every check of a build leaves a row in the warehouse (schema `gate`). The release step asks `demand_evidence`, which
+goes through everything that ought to have been checked and wants a recorded pass of this very build, on tables
+that are still the same. Belongs here: evidence, the inventory of checks, the Dagster checks of the expectation
+suites. Does not: what the checks say (dbt_project, expectations).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+import expectations
+from orchestration.errors import Refusal
+from orchestration.fingerprint import fingerprint_of
+from orchestration.registry import read_registry
+from orchestration.settings import Settings
+from orchestration.warehouse import connect, content_hash
+
+if TYPE_CHECKING:
+    import duckdb
+
+# What a release holds, and nothing else of the warehouse.
+PUBLISHED_TABLES = (
+    "overall_experience",
+    "support_not_received",
+    "contact_care_coordinator",
+    "estimates",
+    "exclusions",
+    "response_rates",
+    "weight_cells",
+    "weighting_effect",
+    "reconciliation",
+    "question_wording",
+    "source_files",
+    "column_dictionary",
+    "release_info",
+)
+# Tables about the release itself; every other one has a suite of expectations.
+WITHOUT_SUITE = ("column_dictionary", "release_info")
+ROWS_SHOWN = 5
+
+SCHEMA = """
+create schema if not exists gate;
+create table if not exists gate.builds (
+    build_id varchar, release_id varchar, fingerprint varchar, dagster_run_id varchar, built_at timestamp
+);
+create table if not exists gate.tables (
+    build_id varchar, schema_name varchar, table_name varchar, row_count bigint, content_hash varchar
+);
+create table if not exists gate.evidence (
+    build_id varchar, check_id varchar, kind varchar, content_hash varchar, status varchar,
+    failures bigint, recorded_at timestamp
+);
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a build left it."""
+
+    rows: int
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class Build:
+    """The last dbt build of a warehouse."""
+
+    build_id: str
+    release_id: str
+    fingerprint: str
+    dagster_run_id: str
+
+
+def record_build(
+    warehouse: "duckdb.DuckDBPyConnection",
+    run_results: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    fingerprint: str,
+    dagster_run_id: str,
+) -> dict[tuple[str, str], Table]:
+    """Write down what a dbt build made and how each of its checks ended; its tables by schema and name.
+
+    Published tables get a hash of their content, by which later changes show.
+    """
+    build_id = run_results["metadata"]["invocation_id"]
+    now = datetime.now(UTC).replace(tzinfo=None)
+    tables: dict[tuple[str, str], Table] = {}
+    warehouse.execute(SCHEMA)
+    existing = warehouse.execute("select schema_name, table_name from duckdb_tables()").fetchall()
+    for schema, name in sorted(existing):
+        if schema in ("marts", "intermediate", "crosswalk"):
+            rows = warehouse.execute(f'select count(*) from "{schema}"."{name}"').fetchall()[0][0]
+            tables[schema, name] = Table(
+                rows, content_hash(warehouse, schema, name) if schema == "marts" else ""
+            )
+    release_id = "unpublished"
+    if ("marts", "release_info") in tables:
+        release_id = warehouse.execute("select release_id from marts.release_info").fetchall()[0][0]
+    warehouse.begin()
+    warehouse.execute(
+        "insert into gate.builds values (?, ?, ?, ?, ?)",
+        [build_id, release_id, fingerprint, dagster_run_id, now],
+    )
+    warehouse.executemany(
+        "insert into gate.tables values (?, ?, ?, ?, ?)",
+        [[build_id, *key, table.rows, table.content_hash] for key, table in tables.items()],
+    )
+    evidence = [
+        [build_id, result["unique_id"], "dbt", "", result["status"], result.get("failures") or 0, now]
+        for result in run_results["results"]
+        if result["unique_id"].startswith(("test.", "unit_test."))
+    ]
+    if evidence:
+        warehouse.executemany("insert into gate.evidence values (?, ?, ?, ?, ?, ?, ?)", evidence)
+    warehouse.commit()
+    return tables
+
+
+def counts_of_build(run_results: Mapping[str, Any]) -> str:
+    """How many seeds, models and checks a build ran, in words."""
+    kinds = Counter(result["unique_id"].split(".")[0] for result in run_results["results"])
+    failed = Counter(result["status"] for result in run_results["results"])
+    bad = failed["fail"] + failed["error"] + failed["warn"]
+    checks = kinds["test"] + kinds["unit_test"]
+    words = f"{kinds['seed']} seeds, {kinds['model']} models, {checks} checks"
+    return words + (f"; {bad} failed, {failed['skipped']} skipped" if bad or failed["skipped"] else "; all passed")
+
+
+def problems_of_build(
+    warehouse: "duckdb.DuckDBPyConnection", run_results: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> list[str]:
+    """One sentence for each node of a build that failed. Names the failing rows where they are aggregates."""
+    problems = []
+    for result in run_results["results"]:
+        unique_id, status = result["unique_id"], result["status"]
+        if status in ("success", "pass", "skipped", "no-op"):
+            continue
+        name = unique_id.split(".")[2]
+        if unique_id.startswith("test.") and status in ("fail", "warn"):
+            node = manifest["nodes"][unique_id]
+            problems.append(
+                f"{_check_in_words(node, manifest)}: {result['failures']} found"
+                + _failing_rows(warehouse, node, manifest)
+            )
+        else:
+            # The database's own message may quote a value; its kind is the part before the first colon.
+            message = (result.get("message") or "").strip().splitlines()
+            kind = message[1 if len(message) > 1 and "Error in" in message[0] else 0].split(":")[0] if message else status
+            problems.append(f"{unique_id.split('.')[0]} {name} could not be built ({kind.strip()}); see dbt.log.")
+    return problems
+
+
+def _check_in_words(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    on = [manifest["nodes"][d]["name"] if d in manifest["nodes"] else manifest["sources"][d]["name"]
+          for d in node["depends_on"]["nodes"]]  # fmt: skip
+    kind = (node.get("test_metadata") or {}).get("name")
+    if kind:
+        column = f".{node['column_name']}" if node.get("column_name") else ""
+        attached = (node.get("attached_node") or ".").split(".")[-1] or on[-1]
+        return f"check {kind} of {attached}{column}"
+    return f"check {node['name']}"
+
+
+def _failing_rows(
+    warehouse: "duckdb.DuckDBPyConnection", node: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> str:
+    generic = node.get("test_metadata") is not None
+    layers = {manifest["nodes"][d]["schema"] for d in node["depends_on"]["nodes"] if d in manifest["nodes"]}
+    if generic and not layers <= {"marts", "crosswalk"}:
+        return "."
+    relation = f'"{node["schema"]}"."{node["alias"]}"'
+    cursor = warehouse.execute(f"select * from {relation} limit {ROWS_SHOWN}")
+    names = [column[0] for column in cursor.description or []]
+    shown = [
+        ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True) if value is not None)
+        for row in cursor.fetchall()
+    ]
+    return ":\n" + "\n".join(f"      {row}" for row in shown)
+
+
+def last_build(warehouse: "duckdb.DuckDBPyConnection") -> Build:
+    """The last build of the warehouse. Raises Refusal where there is none."""
+    exists = warehouse.execute(
+        "select count(*) from duckdb_tables() where schema_name = 'gate' and table_name = 'builds'"
+    ).fetchall()[0][0]
+    row = warehouse.execute(
+        "select build_id, release_id, fingerprint, dagster_run_id from gate.builds "
+        "order by built_at desc, rowid desc limit 1"
+    ).fetchone() if exists else None  # fmt: skip
+    if row is None:
+        raise Refusal("The warehouse holds no build.", ["Run `cmhs refresh`."])
+    return Build(*row)
+
+
+def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
+    """One blocking asset check a mart: whether its numbers are fit to publish, by its suite in expectations/."""
+
+    @dg.multi_asset_check(
+        name="expectation_suites",
+        specs=[
+            dg.AssetCheckSpec(
+                name="fit_to_publish",
+                asset=dg.AssetKey(["marts", suite]),
+                blocking=True,
+                description=f"Great Expectations suite expectations/{suite}.json",
+            )
+            for suite in expectations.suite_names()
+        ],
+        pool="warehouse",
+    )
+    def expectation_suites(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        with connect(settings.warehouse) as warehouse:
+            build = last_build(warehouse)
+            outcomes = expectations.run_suites(warehouse)
+            now = datetime.now(UTC).replace(tzinfo=None)
+            hashes = {o.suite: content_hash(warehouse, "marts", o.suite) for o in outcomes}
+            warehouse.executemany(
+                "insert into gate.evidence values (?, ?, ?, ?, ?, ?, ?)",
+                [[build.build_id, o.check_id, "expectation", hashes[o.suite], o.status, o.failures, now]
+                 for o in outcomes],
+            )  # fmt: skip
+        failed = [outcome for outcome in outcomes if outcome.status != "pass"]
+        context.log.info(
+            f"Great Expectations: {len(hashes)} suites, {len(outcomes)} expectations; "
+            + (f"{len(failed)} failed" if failed else "all passed")
+        )
+        for suite in expectations.suite_names():
+            bad = [outcome for outcome in failed if outcome.suite == suite]
+            checked = [outcome for outcome in outcomes if outcome.suite == suite]
+            yield dg.AssetCheckResult(
+                check_name="fit_to_publish",
+                asset_key=dg.AssetKey(["marts", suite]),
+                passed=not bad,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description="\n".join(outcome.sentence for outcome in bad) or "Fit to publish.",
+                metadata={
+                    "expectations": len(checked),
+                    "failed": len(bad),
+                    "rows": max((outcome.rows for outcome in checked), default=0),
+                    "expected and found": dg.MarkdownMetadataValue(expectations.as_markdown(checked)),
+                },
+            )
+
+    return expectation_suites
+
+
+def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) -> Build:
+    """The last build, if everything that had to be checked of it was, and passed.
+
+    Raises Refusal with all that is missing, stale, downgraded or failed.
+    """
+    build = last_build(warehouse)
+    manifest = json.loads((settings.dbt_target_dir / "manifest.json").read_text())
+    problems = _stale(warehouse, settings, build)
+    recorded: dict[str, tuple[str, str, int]] = {
+        check_id: (status, recorded_hash, failures)
+        for check_id, status, recorded_hash, failures in warehouse.execute(
+            "select check_id, status, content_hash, failures from gate.evidence where build_id = ? "
+            "order by recorded_at, rowid",
+            [build.build_id],
+        ).fetchall()
+    }
+    problems += _problems_of_dbt_checks(manifest, recorded)
+    problems += _problems_of_suites(warehouse, recorded)
+    if problems:
+        raise Refusal(f"Build {build.build_id} may not be published.", problems)
+    return build
+
+
+def _stale(warehouse: "duckdb.DuckDBPyConnection", settings: Settings, build: Build) -> list[str]:
+    problems = []
+    if fingerprint_of(settings, read_registry(settings.registry)) != build.fingerprint:
+        problems.append("Registry, crosswalk, models, suites or code changed since this build: refresh again.")
+    left = dict(
+        warehouse.execute(
+            "select table_name, content_hash from gate.tables where build_id = ? and schema_name = 'marts'",
+            [build.build_id],
+        ).fetchall()
+    )
+    there = {
+        name
+        for (name,) in warehouse.execute(
+            "select table_name from duckdb_tables() where schema_name = 'marts'"
+        ).fetchall()
+    }
+    for table in PUBLISHED_TABLES:
+        if table not in left or table not in there:
+            problems.append(f"marts.{table} was not made by this build.")
+        elif content_hash(warehouse, "marts", table) != left[table]:
+            problems.append(f"marts.{table} is not as the build left it.")
+    return problems
+
+
+def _problems_of_dbt_checks(
+    manifest: Mapping[str, Any], recorded: Mapping[str, tuple[str, str, int]]
+) -> list[str]:
+    problems = []
+    declared = {k: v for k, v in manifest["nodes"].items() if v["resource_type"] == "test"}
+    names = Counter(node["name"] for node in declared.values())
+    for unique_id, node in declared.items():
+        if names[node["name"]] > 1:
+            problems.append(f"Two dbt tests are named {node['name']}; one would hide the other.")
+        if (node["config"].get("severity") or "error").lower() != "error":
+            problems.append(f"dbt test {node['name']} was downgraded to a warning.")
+    for unique_id in [*declared, *manifest.get("unit_tests", {})]:
+        status, _, failures = recorded.get(unique_id, ("missing", "", 0))
+        if status != "pass":
+            what = "has no recorded result" if status == "missing" else f"ended as {status} ({failures} found)"
+            problems.append(f"dbt check {unique_id.split('.')[2]} {what} in this build.")
+    for nodes in manifest.get("disabled", {}).values():
+        problems += [f"dbt {n['resource_type']} {n['name']} is disabled." for n in nodes]
+    return sorted(set(problems))
+
+
+def _problems_of_suites(
+    warehouse: "duckdb.DuckDBPyConnection", recorded: Mapping[str, tuple[str, str, int]]
+) -> list[str]:
+    problems = []
+    suites = set(expectations.suite_names())
+    expected = set(PUBLISHED_TABLES) - set(WITHOUT_SUITE)
+    problems += [f"Table {name} has no suite of expectations." for name in sorted(expected - suites)]
+    for suite in sorted(suites & expected):
+        now = content_hash(warehouse, "marts", suite)
+        for check_id in expectations.check_ids(suite):
+            status, checked, failures = recorded.get(check_id, ("missing", "", 0))
+            if status == "missing":
+                problems.append(f"Expectation {check_id} has no recorded result in this build.")
+            elif status != "pass":
+                problems.append(f"Expectation {check_id} ended as {status} ({failures} found).")
+            elif checked != now:
+                problems.append(f"Expectation {check_id} passed, but marts.{suite} changed since.")
+    return problems

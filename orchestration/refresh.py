@@ -1,0 +1,105 @@
+"""The whole job from the command line: nothing where nothing changed, otherwise the Dagster job in this process.
+
+Belongs here: deciding whether to run, running, telling the user. Does not: any step of the job.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestration.errors import Refusal
+from orchestration.fingerprint import fingerprint_of
+from orchestration.registry import read_registry, verify_files
+from orchestration.settings import Settings
+
+LAST_RUN = "last_run.json"
+# What dagster-dbt says of its own arguments, at the level of our own words.
+DAGSTER_DBT_CHATTER = ("A dbt subsetted execution", "Running dbt command")
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """How a refresh ended: the release that is current now, and whether this refresh made it."""
+
+    folder: Path
+    changed: bool
+
+
+def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = False) -> Refreshed:
+    """Bring the published release up to date with the raw files. `say` gets one line of progress at a time.
+
+    Raises Refusal with everything that kept it from being published; the last release then stays.
+    """
+    settings.export()
+    settings.prepare()
+    files = read_registry(settings.registry)
+    verify_files(settings.raw_dir, files)
+    say(f"registry: {len(files)} files of {len({f.wave for f in files})} waves, sizes and checksums as registered")
+    fingerprint = fingerprint_of(settings, files)
+    if not force and (published := _already_published(settings, fingerprint)):
+        return Refreshed(published, changed=False)
+    last_run = settings.state_dir / LAST_RUN
+    last_run.unlink(missing_ok=True)
+    folder = _run_job(settings, say)
+    last_run.write_text(json.dumps({"fingerprint": fingerprint, "release": folder.name}), encoding="utf-8")
+    return Refreshed(folder, changed=True)
+
+
+def _already_published(settings: Settings, fingerprint: str) -> Path | None:
+    """The current release, if the last run published it from these very inputs and both files are still there."""
+    last_run = settings.state_dir / LAST_RUN
+    if not (last_run.exists() and settings.warehouse.exists() and settings.current_release.exists()):
+        return None
+    try:
+        last: dict[str, Any] = json.loads(last_run.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    folder = settings.current_release.resolve()
+    if last.get("fingerprint") != fingerprint or last.get("release") != folder.name:
+        return None
+    from orchestration import release
+
+    return None if release.verify(folder) else folder
+
+
+def _run_job(settings: Settings, say: Callable[[str], None]) -> Path:
+    import dagster as dg
+
+    from orchestration.automation import reason_of
+    from orchestration.build import build_definitions
+
+    class Progress(logging.Handler):
+        """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            meta = getattr(record, "dagster_meta", {})
+            words = str(meta.get("orig_message") or "")
+            if meta.get("dagster_event") is None and not words.startswith(DAGSTER_DBT_CHATTER):
+                say(words)
+
+    @dg.logger(description="Progress for people")
+    def progress(init_context: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("cmhs")
+        logger.addHandler(Progress(logging.INFO))
+        return logger
+
+    definitions = build_definitions(settings, {"progress": progress})
+    with dg.DagsterInstance.get() as instance:
+        result = definitions.resolve_job_def("refresh").execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"progress": {}}},
+            tags={"started by": "cmhs refresh"},
+        )
+        failures = [event for event in result.all_events if event.is_step_failure or event.is_run_failure]
+        if not result.success:
+            raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", [reason_of(e) for e in failures])
+    from orchestration import release
+
+    folder = release.current(settings)
+    if folder is None:
+        raise Refusal("The run succeeded but published nothing.")
+    return folder

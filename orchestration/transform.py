@@ -1,0 +1,159 @@
+"""The dbt build as Dagster assets: seeds, staging, intermediate, marts, with every dbt test as an asset check.
+
+Belongs here: how dbt is run and how its nodes look in Dagster. Does not: what the models say (dbt_project) or
+whether the result may be published (gate).
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+from packaging.version import Version
+
+from orchestration import gate
+from orchestration.errors import Refusal
+from orchestration.fingerprint import dbt_project_digest, fingerprint_of, git_commit
+from orchestration.lock import WriterLock
+from orchestration.registry import read_registry
+from orchestration.release import STORAGE_VERSION
+from orchestration.settings import DBT_PROJECT_DIR, OWNERS, Settings
+from orchestration.warehouse import connect
+
+
+class WarehouseTranslator(DagsterDbtTranslator):
+    """dbt nodes by layer: the key is layer/name, the group is the layer."""
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """Layer and name, as in ["marts", "estimates"]."""
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The layer."""
+        return str(dbt_resource_props["schema"])
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+        """One team owns the warehouse."""
+        return OWNERS
+
+
+class WarehouseDbt(DbtCliResource):
+    """dbt's command line, without two things at each call that cost seconds and give nothing here.
+
+    The stock resource asks `dbt --version` and makes an adapter of its own for fetching metadata, which
+    would also open the warehouse while dbt writes to it. A test holds these two hooks to the pinned version.
+    """
+
+    @cached_property
+    def _cli_version(self) -> Version:
+        return Version(version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Any) -> Any:
+        return None
+
+
+def prepare_manifest(settings: Settings) -> Path:
+    """dbt's manifest of this warehouse's project, made anew where the project changed since; its path.
+
+    Raises Refusal with dbt's own words where the project cannot be parsed.
+    """
+    manifest = settings.dbt_target_dir / "manifest.json"
+    stamp = settings.dbt_target_dir / "manifest.digest"
+    digest = dbt_project_digest(settings)
+    if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
+        return manifest
+    settings.dbt_target_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    project, target = str(settings.dbt_project_dir), str(settings.dbt_target_dir)
+    parsed = subprocess.run(
+        ["dbt", "--quiet", "parse", "--project-dir", project, "--target-path", target, "--log-path", target],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if parsed.returncode != 0 or not manifest.exists():
+        raise Refusal("The dbt project cannot be parsed.", [parsed.stdout.strip() or parsed.stderr.strip()])
+    stamp.write_text(digest)
+    return manifest
+
+
+def transform_assets(settings: Settings) -> dg.AssetsDefinition:
+    """All seeds and models of the dbt project as assets, built by one `dbt build`."""
+
+    @dbt_assets(
+        manifest=prepare_manifest(settings),
+        dagster_dbt_translator=WarehouseTranslator(),
+        name="dbt_build",
+        pool="warehouse",
+    )
+    def dbt_build(
+        context: dg.AssetExecutionContext, dbt: WarehouseDbt, writer_lock: WriterLock
+    ) -> Iterator[Any]:
+        started = datetime.now(UTC)
+        fingerprint = fingerprint_of(settings, read_registry(settings.registry))
+        os.environ["CMHS_RELEASE_ID"] = f"{started:%Y%m%dT%H%M%SZ}-{fingerprint[:8]}"
+        os.environ["CMHS_PUBLISHED_AT"] = f"{started:%Y-%m-%d %H:%M:%S}"
+        os.environ["CMHS_GIT_COMMIT"] = git_commit()
+        os.environ["CMHS_STORAGE_VERSION"] = STORAGE_VERSION
+        target = settings.dbt_target_dir
+        (target / "run_results.json").unlink(missing_ok=True)
+        build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
+        with (target / "dbt_events.json").open("w") as echo, contextlib.redirect_stdout(echo):
+            events = list(build.stream())
+        if not (target / "run_results.json").exists():
+            raise Refusal(
+                "dbt stopped before it built anything.", [f"Its words are in {target / 'dbt.log'}."]
+            )
+        run_results = json.loads((target / "run_results.json").read_text())
+        manifest = json.loads((target / "manifest.json").read_text())
+        with connect(settings.warehouse) as warehouse:
+            tables = gate.record_build(warehouse, run_results, manifest, fingerprint, context.run.run_id)
+            problems = gate.problems_of_build(warehouse, run_results, manifest)
+        with warnings.catch_warnings():
+            # The version of an output's data is a beta parameter of a pinned Dagster.
+            warnings.simplefilter("ignore", category=dg.BetaWarning)
+            yield from (_with_table(context, event, tables) for event in events)
+        counts = gate.counts_of_build(run_results)
+        context.log.info(f"dbt: {counts}")
+        if problems:
+            raise Refusal(f"dbt: {counts}. Nothing was published.", problems)
+
+    return dbt_build
+
+
+def _with_table(
+    context: dg.AssetExecutionContext, event: Any, tables: Mapping[tuple[str, str], gate.Table]
+) -> Any:
+    """A dbt event with the row count and content hash of the table that it made."""
+    if not isinstance(event, dg.Output):
+        return event
+    key = context.asset_key_for_output(event.output_name)
+    table = tables.get((key.path[0], key.path[-1]))
+    if table is None:
+        return event
+    return dg.Output(
+        None,
+        output_name=event.output_name,
+        metadata={**event.metadata, "dagster/row_count": table.rows},
+        data_version=dg.DataVersion(table.content_hash) if table.content_hash else None,
+    )
+
+
+def dbt_resource(settings: Settings) -> WarehouseDbt:
+    """dbt's command line for this warehouse."""
+    return WarehouseDbt(
+        project_dir=str(settings.dbt_project_dir),
+        profiles_dir=str(DBT_PROJECT_DIR),
+        target=settings.target,
+    )

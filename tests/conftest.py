@@ -1,0 +1,130 @@
+"""What tests share: warehouses in temporary folders, and one build of the six synthetic waves for all of them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from orchestration.settings import ROOT, Settings
+
+RAW = ROOT / "data" / "raw"
+SEEDS = ROOT / "dbt_project" / "seeds"
+FIXTURES = Path(__file__).parent / "fixtures"
+SHARED = ROOT.parent / "shared"
+
+
+@dataclass
+class Warehouse:
+    """A warehouse of its own in `folder`, filled from `raw_dir` by the crosswalk in `seeds_dir`."""
+
+    folder: Path
+    raw_dir: Path
+    seeds_dir: Path
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "CMHS_RAW_DIR": str(self.raw_dir),
+            "CMHS_SEEDS_DIR": str(self.seeds_dir),
+            "CMHS_WAREHOUSE": str(self.folder / "warehouse" / "warehouse.duckdb"),
+            "CMHS_PUBLISHED_DIR": str(self.folder / "published"),
+            "DAGSTER_HOME": str(self.folder / "dagster"),
+        }
+
+    @contextmanager
+    def active(self) -> Iterator[Settings]:
+        """The settings of this warehouse, with the environment set to match."""
+        before = dict(os.environ)
+        os.environ.update(self.environment)
+        try:
+            yield Settings.from_environment()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    @property
+    def settings(self) -> Settings:
+        with self.active() as settings:
+            return settings
+
+    def refresh(self, *, force: bool = False) -> Any:
+        """Run the whole job in this process; what it says goes to `said`. Raises Refusal where it is blocked."""
+        from orchestration.refresh import refresh
+
+        self.said.clear()
+        with self.active() as settings:
+            return refresh(settings, self.said.append, force=force)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """A query on the warehouse itself."""
+        from orchestration.warehouse import connect
+
+        with connect(self.settings.warehouse, read_only=True) as connection:
+            return connection.execute(sql).df()
+
+    def published(self, sql: str) -> pd.DataFrame:
+        """A query on the current release."""
+        from orchestration.release import current, open_release
+
+        folder = current(self.settings)
+        assert folder is not None
+        with open_release(folder) as connection:
+            return connection.execute(sql).df()
+
+    def published_bytes(self) -> dict[str, bytes]:
+        """Every published file with its content, and where `current` leads."""
+        files = {
+            str(path.relative_to(self.settings.published_dir)): path.read_bytes()
+            for path in sorted(self.settings.published_dir.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        }
+        link = self.settings.current_release
+        return files | {"current": str(link.readlink()).encode() if link.is_symlink() else b""}
+
+    def copy(self, folder: Path) -> "Warehouse":
+        """A second warehouse, as far as this one is, with raw files and crosswalk of its own to change."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        raw = shutil.copytree(self.raw_dir, folder / "raw")
+        seeds = shutil.copytree(self.seeds_dir, folder / "seeds")
+        return Warehouse(folder, raw, seeds)
+
+
+def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, raw_dir: Path, seeds_dir: Path) -> Warehouse:
+    """A refreshed warehouse that all test processes share; nobody may change it."""
+    folder = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = folder.parent
+    warehouse = Warehouse(folder / name, raw_dir, seeds_dir)
+    with FileLock(folder / f"{name}.lock"):
+        done = folder / f"{name}.done"
+        if not done.exists():
+            warehouse.refresh()
+            done.touch()
+    return warehouse
+
+
+@pytest.fixture(scope="session")
+def six_waves(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The committed synthetic files of 2012-2017, refreshed and published."""
+    return build_once(tmp_path_factory, "six_waves", RAW, SEEDS)
+
+
+@pytest.fixture(scope="session")
+def hand_worked(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """A survey of two waves and a few dozen persons whose answers were worked out by hand, refreshed."""
+    fixture = FIXTURES / "hand_worked"
+    return build_once(tmp_path_factory, "hand_worked", fixture / "raw", fixture / "seeds")
+
+
+@pytest.fixture
+def small(hand_worked: Warehouse, tmp_path: Path) -> Warehouse:
+    """A copy of the hand-worked survey, published once, for a test to break."""
+    return hand_worked.copy(tmp_path / "small")
