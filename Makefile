@@ -13,11 +13,8 @@ refresh: .venv/installed ## run the whole job and print the headline figures
 test: .venv/installed ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadgroup
 
-check: .venv/installed ## linters and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests expectations
+check: .venv/installed ## linters, types and the guard against microdata, on all files
+	@$(BIN)/pre-commit run --all-files
 
 ui: .venv/installed ## Dagster's UI and daemon on 127.0.0.1:3000
 	@$(BIN)/cmhs ui

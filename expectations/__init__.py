@@ -65,9 +65,10 @@ def run_suites(warehouse: "duckdb.DuckDBPyConnection") -> list[Outcome]:
     """Run every suite against the warehouse; one outcome for each expectation."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     outcomes = []
     for name in suite_names():
         description = _suite(name)
@@ -84,8 +85,9 @@ def run_suites(warehouse: "duckdb.DuckDBPyConnection") -> list[Outcome]:
         )
         # Great Expectations reports in an order of its own; kind and columns say which is which.
         by_id = {
-            _check_id(name, {"type": r.expectation_config.type, "kwargs": r.expectation_config.kwargs}): r
-            for r in result.results
+            _check_id(name, {"type": found.expectation_config.type, "kwargs": found.expectation_config.kwargs}): found
+            for found in result.results
+            if found.expectation_config is not None
         }
         for expectation in description["expectations"]:
             check_id = _check_id(name, expectation)

@@ -9,7 +9,10 @@ select
     end as answered,
     100.0::double * coalesce(sum(mart.n) filter (where mart.status in ('multiple', 'out_of_range')), 0)
     / nullif(
-        sum(mart.n) filter (where mart.status in ('multiple', 'out_of_range', 'dont_know', 'not_applicable', 'answered')), 0
+        sum(mart.n) filter (
+            where mart.status in ('multiple', 'out_of_range', 'dont_know', 'not_applicable', 'answered')
+        ),
+        0
     ) as pct_not_readable,
     100.0::double * coalesce(sum(mart.n) filter (where mart.status = 'duplicate'), 0) / nullif(sum(mart.n), 0)
         as pct_duplicate

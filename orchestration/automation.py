@@ -16,7 +16,6 @@ refresh_job = dg.define_asset_job(
     selection=dg.AssetSelection.all(),
     description="Raw files in, a verified release out, or a refusal that says why; one process, one dbt build.",
     executor_def=dg.in_process_executor,
-    tags={"dagster/concurrency_key": "warehouse"},
 )
 
 annual_schedule = dg.ScheduleDefinition(

@@ -19,9 +19,7 @@ from orchestration.settings import Settings
 from orchestration.transform import dbt_resource, transform_assets
 
 
-def build_definitions(
-    settings: Settings, loggers: Mapping[str, dg.LoggerDefinition] | None = None
-) -> dg.Definitions:
+def build_definitions(settings: Settings, loggers: Mapping[str, dg.LoggerDefinition] | None = None) -> dg.Definitions:
     """The warehouse of these settings: assets, checks, job, schedule and sensors.
 
     A registry that cannot be read gives definitions without waves; the refresh then says what is wrong with it.

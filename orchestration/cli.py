@@ -4,6 +4,7 @@ Belongs here: arguments, printing, exit codes. Does not: doing anything.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,52 @@ def refresh(force: bool) -> None:
     click.echo(headline(done.folder))
 
 
+@main.command()
+@click.option("--read-only", is_flag=True, help="For auditors: nothing can be started or changed.")
+@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+def ui(read_only: bool, port: int) -> None:
+    """Dagster's UI on this machine: lineage, checks, runs, schedule and sensors."""
+    settings = Settings.from_environment()
+    settings.export()
+    settings.prepare()
+    where = ["-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    command = ["dagster-webserver", "--read-only", *where] if read_only else ["dagster", "dev", *where]
+    os.chdir(ROOT)
+    click.echo(f"http://127.0.0.1:{port}  (stop with Ctrl-C)")
+    os.execvp(command[0], command)
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(yes: bool) -> None:
+    """Remove everything that was derived from a deposit.
+
+    That is the warehouse with dbt's artifacts, Dagster's records and every release made of deposited data.
+    Raw files stay: they are yours.
+    """
+    from orchestration.purge import derived_from_deposit, remove
+
+    settings = Settings.from_environment()
+    doomed = derived_from_deposit(settings)
+    for path in doomed:
+        click.echo(_shown(path))
+    if not doomed:
+        click.echo("nothing to remove")
+    elif yes or click.confirm("Remove all of these?"):
+        remove(settings, doomed)
+        click.echo(f"removed {len(doomed)}")
+
+
+@main.command()
+def guard() -> None:
+    """Refuse a checkout that holds raw files which are not registered as synthetic."""
+    from orchestration.registry import microdata_in_checkout
+
+    if found := microdata_in_checkout(ROOT):
+        raise Refusal("Only files registered as synthetic may be in the repository.", found)
+    click.echo("data/raw holds registered synthetic files only")
+
+
 @main.group()
 def releases() -> None:
     """Look at published releases."""
@@ -98,7 +145,14 @@ def show_release(release_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(notes, indent=2))
         return
-    for key in ("release_id", "published_at", "waves", "provenance_in_words", "git_commit", "dbt_invocation_id"):
+    for key in (
+        "release_id",
+        "published_at",
+        "waves",
+        "provenance_in_words",
+        "git_commit",
+        "dbt_invocation_id",
+    ):
         click.echo(f"{key.replace('_', ' '):>20}  {notes[key]}")
     click.echo(f"{'rows':>20}  " + ", ".join(f"{t} {d['rows']:,}" for t, d in notes["tables"].items()))
     click.echo("\n" + headline(folder))
@@ -160,8 +214,7 @@ def headline(folder: Path) -> str:
                 figures.setdefault(label.format(str(name).replace("_", " ")), {})[year] = pct
         provenance, waves = rows("select provenance, waves from marts.release_info")[0]
         agreed, compared = rows(
-            "select count(*) filter (where agrees), count(*) from marts.reconciliation "
-            "where vintage_status = 'final'"
+            "select count(*) filter (where agrees), count(*) from marts.reconciliation where vintage_status = 'final'"
         )[0]
     years = sorted({year for values in figures.values() for year in values})
     width = max((len(label) for label in figures), default=0)

@@ -57,7 +57,9 @@ create table if not exists gate.evidence (
     build_id varchar, check_id varchar, kind varchar, content_hash varchar, status varchar,
     failures bigint, recorded_at timestamp
 );
+create table if not exists gate.published (release_id varchar, fingerprint varchar);
 """
+BUILDS_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,7 @@ def record_build(
     for schema, name in sorted(existing):
         if schema in ("marts", "intermediate", "crosswalk"):
             rows = warehouse.execute(f'select count(*) from "{schema}"."{name}"').fetchall()[0][0]
-            tables[schema, name] = Table(
-                rows, content_hash(warehouse, schema, name) if schema == "marts" else ""
-            )
+            tables[schema, name] = Table(rows, content_hash(warehouse, schema, name) if schema == "marts" else "")
     release_id = "unpublished"
     if ("marts", "release_info") in tables:
         release_id = warehouse.execute("select release_id from marts.release_info").fetchall()[0][0]
@@ -119,8 +119,38 @@ def record_build(
     ]
     if evidence:
         warehouse.executemany("insert into gate.evidence values (?, ?, ?, ?, ?, ?, ?)", evidence)
+    for table in ("evidence", "tables", "builds"):
+        warehouse.execute(
+            f"delete from gate.{table} where build_id not in "
+            f"(select build_id from gate.builds order by built_at desc, rowid desc limit {BUILDS_KEPT})"
+        )
+    warehouse.execute("delete from gate.published")
     warehouse.commit()
     return tables
+
+
+def mark_published(warehouse: "duckdb.DuckDBPyConnection", build: Build) -> None:
+    """Write down that the warehouse, as it stands, is published."""
+    warehouse.execute(SCHEMA)
+    warehouse.begin()
+    warehouse.execute("delete from gate.published")
+    warehouse.execute("insert into gate.published values (?, ?)", [build.release_id, build.fingerprint])
+    warehouse.commit()
+
+
+def mark_changed(warehouse: "duckdb.DuckDBPyConnection") -> None:
+    """Write down that the warehouse is no longer what was published; holds until the next release."""
+    warehouse.execute(SCHEMA)
+    warehouse.execute("delete from gate.published")
+
+
+def published_as(warehouse: "duckdb.DuckDBPyConnection") -> tuple[str, str] | None:
+    """Release id and fingerprint that the warehouse, as it stands, was published with; None where it was not."""
+    exists = warehouse.execute(
+        "select count(*) from duckdb_tables() where schema_name = 'gate' and table_name = 'published'"
+    ).fetchall()[0][0]
+    rows = warehouse.execute("select release_id, fingerprint from gate.published").fetchall() if exists else []
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def counts_of_build(run_results: Mapping[str, Any]) -> str:
@@ -152,7 +182,9 @@ def problems_of_build(
         else:
             # The database's own message may quote a value; its kind is the part before the first colon.
             message = (result.get("message") or "").strip().splitlines()
-            kind = message[1 if len(message) > 1 and "Error in" in message[0] else 0].split(":")[0] if message else status
+            kind = (
+                message[1 if len(message) > 1 and "Error in" in message[0] else 0].split(":")[0] if message else status
+            )
             problems.append(f"{unique_id.split('.')[0]} {name} could not be built ({kind.strip()}); see dbt.log.")
     return problems
 
@@ -168,9 +200,7 @@ def _check_in_words(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
     return f"check {node['name']}"
 
 
-def _failing_rows(
-    warehouse: "duckdb.DuckDBPyConnection", node: Mapping[str, Any], manifest: Mapping[str, Any]
-) -> str:
+def _failing_rows(warehouse: "duckdb.DuckDBPyConnection", node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     generic = node.get("test_metadata") is not None
     layers = {manifest["nodes"][d]["schema"] for d in node["depends_on"]["nodes"] if d in manifest["nodes"]}
     if generic and not layers <= {"marts", "crosswalk"}:
@@ -213,7 +243,6 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
             )
             for suite in expectations.suite_names()
         ],
-        pool="warehouse",
     )
     def expectation_suites(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with connect(settings.warehouse) as warehouse:
@@ -276,8 +305,12 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
 
 def _stale(warehouse: "duckdb.DuckDBPyConnection", settings: Settings, build: Build) -> list[str]:
     problems = []
-    if fingerprint_of(settings, read_registry(settings.registry)) != build.fingerprint:
+    files = read_registry(settings.registry)
+    if fingerprint_of(settings, files) != build.fingerprint:
         problems.append("Registry, crosswalk, models, suites or code changed since this build: refresh again.")
+    landed = warehouse.execute("select path, sha256 from raw.files order by path").fetchall()
+    if landed != sorted((file.path, file.sha256) for file in files):
+        problems.append("The landed files are not the registered ones: refresh again.")
     left = dict(
         warehouse.execute(
             "select table_name, content_hash from gate.tables where build_id = ? and schema_name = 'marts'",
@@ -298,13 +331,11 @@ def _stale(warehouse: "duckdb.DuckDBPyConnection", settings: Settings, build: Bu
     return problems
 
 
-def _problems_of_dbt_checks(
-    manifest: Mapping[str, Any], recorded: Mapping[str, tuple[str, str, int]]
-) -> list[str]:
+def _problems_of_dbt_checks(manifest: Mapping[str, Any], recorded: Mapping[str, tuple[str, str, int]]) -> list[str]:
     problems = []
     declared = {k: v for k, v in manifest["nodes"].items() if v["resource_type"] == "test"}
     names = Counter(node["name"] for node in declared.values())
-    for unique_id, node in declared.items():
+    for node in declared.values():
         if names[node["name"]] > 1:
             problems.append(f"Two dbt tests are named {node['name']}; one would hide the other.")
         if (node["config"].get("severity") or "error").lower() != "error":

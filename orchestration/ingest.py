@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from orchestration.errors import Refusal
+from orchestration.gate import mark_changed
 from orchestration.lock import WriterLock
 from orchestration.registry import RawFile, problem_of_file, read_registry, verify_files
 from orchestration.settings import OWNERS, Settings
@@ -30,9 +31,18 @@ RESERVED = ("_row", "survey_year")
 CODEBOOK_HEADER = ["variable", "label", "code", "value_label"]
 DELIMITERS = {"csv": ",", "tab": "\t"}
 
-REGISTERED = (
-    "path, file_role, format, encoding, sha256, bytes, study_number, edition, licence, provenance".split(", ")
-)
+REGISTERED = [
+    "path",
+    "file_role",
+    "format",
+    "encoding",
+    "sha256",
+    "bytes",
+    "study_number",
+    "edition",
+    "licence",
+    "provenance",
+]
 
 SCHEMA = """
 create schema if not exists raw;
@@ -97,6 +107,7 @@ def land_wave(connection: "duckdb.DuckDBPyConnection", raw_dir: Path, files: Seq
                 f"values ({', '.join('?' for _ in range(len(REGISTERED) + 3))})",
                 [*_registered(file), wave, rows, columns],
             )
+        mark_changed(connection)
         connection.commit()
     except BaseException:
         connection.rollback()
@@ -122,6 +133,7 @@ def unite_waves(connection: "duckdb.DuckDBPyConnection", waves: Sequence[int]) -
     for (wave,) in connection.execute("select distinct survey_year from raw.files").fetchall():
         if wave not in waves:
             drop_wave(connection, wave)
+            mark_changed(connection)
     for role in ("responses", "sampled"):
         landed = connection.execute(
             "select survey_year from raw.files where file_role = ? order by survey_year", [role]
@@ -172,8 +184,11 @@ def _read_text(path: Path, file: RawFile) -> str:
 
 def _rows_of_text(text: str, file: RawFile) -> Iterator[list[str]]:
     """Header and rows of delimited text. Raises Refusal at the first line with another number of cells."""
-    quoting = csv.QUOTE_MINIMAL if file.format == "csv" else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[file.format], quoting=quoting)
+    lines = io.StringIO(text, newline="")
+    if file.format == "csv":
+        reader = csv.reader(lines, delimiter=DELIMITERS[file.format])
+    else:
+        reader = csv.reader(lines, delimiter=DELIMITERS[file.format], quoting=csv.QUOTE_NONE)
     width = 0
     try:
         for row in reader:
@@ -196,18 +211,14 @@ def _check_header(header: Sequence[str], file: RawFile) -> None:
     if "" in lowered:
         problems.append(f"column {lowered.index('') + 1} has no name")
     if problems or not header:
-        raise Refusal(
-            f"The header of {_place(file)} cannot be used.", problems or ["the file is empty"]
-        )
+        raise Refusal(f"The header of {_place(file)} cannot be used.", problems or ["the file is empty"])
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _land_text(
-    connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile
-) -> tuple[list[str], "Codebook"]:
+def _land_text(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile) -> tuple[list[str], "Codebook"]:
     import duckdb
 
     text = _read_text(path, file)
@@ -260,8 +271,7 @@ def _land_statistical(
     connection.register("received", frame)
     try:
         connection.execute(
-            f"create table {_table(file)} as select row_number() over () as _row, {', '.join(texts)} "
-            "from received"
+            f"create table {_table(file)} as select row_number() over () as _row, {', '.join(texts)} from received"
         )
     finally:
         connection.unregister("received")
@@ -278,13 +288,15 @@ def _land_statistical(
 
 def _text_of(frame: "pd.DataFrame", name: str) -> str:
     """SQL for a column as text: whole numbers without a decimal point, others in their shortest form."""
+    import pandas as pd
+
     column = _quoted(name)
     if frame[name].dtype.kind == "f":
         whole = f"isfinite({column}) and {column} = trunc({column}) and abs({column}) < 1e15"
         number = f"case when {whole} then {column}::bigint::varchar else {column}::varchar end"
         return f"case when not isnan({column}) then {number} end"
     if frame[name].dtype.kind == "O":
-        frame[name] = frame[name].map(_code_text, na_action="ignore").replace({float("nan"): None})
+        frame[name] = [None if pd.isna(value) else _code_text(value) for value in frame[name]]
     return f"{column}::varchar"
 
 
@@ -299,9 +311,7 @@ def _read_codebook(path: Path, file: RawFile) -> "Codebook":
     rows = _rows_of_text(_read_text(path, file), file)
     header = next(rows, [])
     if [name.strip().lower() for name in header] != CODEBOOK_HEADER:
-        raise Refusal(
-            f"{_place(file)} has the columns {', '.join(header)}; expected {', '.join(CODEBOOK_HEADER)}."
-        )
+        raise Refusal(f"{_place(file)} has the columns {', '.join(header)}; expected {', '.join(CODEBOOK_HEADER)}.")
     codebook = Codebook()
     for variable, label, code, value_label in rows:
         codebook.labels.setdefault(variable, label)
@@ -369,7 +379,6 @@ def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinit
         group_name="raw",
         kinds={"duckdb"},
         owners=OWNERS,
-        pool="warehouse",
         code_version=",".join(file.sha256[:12] for file in files),
         description=(
             f"The files of wave {wave} as received: raw.responses_{wave} and, where the persons drawn come in "
@@ -383,7 +392,8 @@ def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinit
         with connect(settings.warehouse) as warehouse:
             read = land_wave(warehouse, settings.raw_dir, registered)
             sizes = warehouse.execute(
-                "select path, row_count, column_count from raw.files where survey_year = ? order by path", [wave]
+                "select path, row_count, column_count from raw.files where survey_year = ? order by path",
+                [wave],
             ).fetchall()
         context.log.info(
             f"wave {wave}: {'read' if read else 'unchanged, not read again'}; "
@@ -438,16 +448,13 @@ def united_assets(settings: Settings, waves: Sequence[int]) -> dg.AssetsDefiniti
             )
             for name, description in UNITED.items()
         ],
-        pool="warehouse",
     )
     def united_waves(writer_lock: WriterLock) -> Iterator[dg.MaterializeResult]:
         files = read_registry(settings.registry)
         verify_files(settings.raw_dir, files)
         with connect(settings.warehouse) as warehouse:
             unite_waves(warehouse, sorted({file.wave for file in files}))
-            counts = {
-                name: warehouse.execute(f"select count(*) from raw.{name}").fetchall()[0][0] for name in UNITED
-            }
+            counts = {name: warehouse.execute(f"select count(*) from raw.{name}").fetchall()[0][0] for name in UNITED}
         for name, rows in counts.items():
             yield dg.MaterializeResult(asset_key=["raw", name], metadata={"dagster/row_count": rows})
 

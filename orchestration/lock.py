@@ -35,9 +35,7 @@ def writer_lock(state_dir: Path, purpose: str) -> Iterator[None]:
                 ["Wait until it ends, or stop that process; then run `cmhs refresh` again."],
             ) from None
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = json.dumps(
-            {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": started}
-        )
+        holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": started})
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, holder.encode(), 0)
         yield
@@ -46,7 +44,7 @@ def writer_lock(state_dir: Path, purpose: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-class WriterLock(dg.ConfigurableResource):  # type: ignore[type-arg]
+class WriterLock(dg.ConfigurableResource):
     """The writer's lock for the length of a Dagster run, however the run was started."""
 
     state_dir: str

@@ -3,19 +3,16 @@
 Belongs here: deciding whether to run, running, telling the user. Does not: any step of the job.
 """
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.registry import read_registry, verify_files
 from orchestration.settings import Settings
 
-LAST_RUN = "last_run.json"
 # What dagster-dbt says of its own arguments, at the level of our own words.
 DAGSTER_DBT_CHATTER = ("A dbt subsetted execution", "Running dbt command")
 
@@ -41,28 +38,21 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
     fingerprint = fingerprint_of(settings, files)
     if not force and (published := _already_published(settings, fingerprint)):
         return Refreshed(published, changed=False)
-    last_run = settings.state_dir / LAST_RUN
-    last_run.unlink(missing_ok=True)
-    folder = _run_job(settings, say)
-    last_run.write_text(json.dumps({"fingerprint": fingerprint, "release": folder.name}), encoding="utf-8")
-    return Refreshed(folder, changed=True)
+    return Refreshed(_run_job(settings, say), changed=True)
 
 
 def _already_published(settings: Settings, fingerprint: str) -> Path | None:
-    """The current release, if the last run published it from these very inputs and both files are still there."""
-    last_run = settings.state_dir / LAST_RUN
-    if not (last_run.exists() and settings.warehouse.exists() and settings.current_release.exists()):
+    """The current release, if it is whole and the warehouse, as it stands, was published as it from these inputs."""
+    if not (settings.warehouse.exists() and settings.current_release.exists()):
         return None
-    try:
-        last: dict[str, Any] = json.loads(last_run.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    folder = settings.current_release.resolve()
-    if last.get("fingerprint") != fingerprint or last.get("release") != folder.name:
-        return None
-    from orchestration import release
+    from orchestration.gate import published_as
+    from orchestration.release import verify
+    from orchestration.warehouse import connect
 
-    return None if release.verify(folder) else folder
+    folder = settings.current_release.resolve()
+    with connect(settings.warehouse, read_only=True) as warehouse:
+        same = published_as(warehouse) == (folder.name, fingerprint)
+    return folder if same and not verify(folder) else None
 
 
 def _run_job(settings: Settings, say: Callable[[str], None]) -> Path:
@@ -80,7 +70,7 @@ def _run_job(settings: Settings, say: Callable[[str], None]) -> Path:
             if meta.get("dagster_event") is None and not words.startswith(DAGSTER_DBT_CHATTER):
                 say(words)
 
-    @dg.logger(description="Progress for people")
+    @dg.logger
     def progress(init_context: dg.InitLoggerContext) -> logging.Logger:
         logger = logging.Logger("cmhs")
         logger.addHandler(Progress(logging.INFO))

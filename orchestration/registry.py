@@ -5,14 +5,13 @@ Belongs here: reading registry.csv and checking files against it. Does not: open
 
 import csv
 import hashlib
-from dataclasses import dataclass
+import subprocess
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from orchestration.errors import Refusal
 
-COLUMNS = (
-    "wave,path,role,format,encoding,sha256,bytes,study_number,edition,licence,provenance".split(",")
-)
 ROLES = ("responses", "sampled", "codebook")
 FORMATS = ("sav", "dta", "tab", "csv")
 ENCODINGS = ("utf-8", "windows-1252")
@@ -34,6 +33,9 @@ class RawFile:
     edition: str
     licence: str
     provenance: str
+
+
+COLUMNS = [field.name for field in fields(RawFile)]
 
 
 def sha256_of(path: Path) -> str:
@@ -65,7 +67,8 @@ def read_registry(registry: Path) -> list[RawFile]:
         found = _problems_of_row(row)
         problems += [f"{registry.name} line {line}: {problem}" for problem in found]
         if not found:
-            files.append(RawFile(**{**row, "wave": int(row["wave"]), "bytes": int(row["bytes"])}))
+            typed: dict[str, Any] = {**row, "wave": int(row["wave"]), "bytes": int(row["bytes"])}
+            files.append(RawFile(**typed))
     problems += _problems_between_rows(files)
     if not rows:
         problems.append(f"{registry.name} lists no file.")
@@ -162,3 +165,22 @@ def verify_files(raw_dir: Path, files: list[RawFile]) -> None:
     ]
     if problems:
         raise Refusal("The raw files are not the registered ones; nothing was read.", problems)
+
+
+def microdata_in_checkout(root: Path) -> list[str]:
+    """Files below data/raw that git would carry and that are not registered as synthetic, one sentence each."""
+    raw_dir = root / "data" / "raw"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", str(raw_dir)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    synthetic = {file.path for file in read_registry(raw_dir / "registry.csv") if file.provenance == "synthetic"}
+    carried = (Path(name).relative_to("data/raw").as_posix() for name in listed.stdout.split("\0") if name)
+    return [
+        f"data/raw/{name} is not registered as synthetic: keep deposits outside the checkout (CMHS_RAW_DIR)."
+        for name in sorted(carried)
+        if name not in synthetic and name != "registry.csv"
+    ]

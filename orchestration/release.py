@@ -77,17 +77,20 @@ def publish(settings: Settings) -> Path:
     """
     import duckdb
 
-    with connect(settings.warehouse, read_only=True) as warehouse:
+    with connect(settings.warehouse) as warehouse:
+        gate.mark_changed(warehouse)
         build = gate.demand_evidence(warehouse, settings)
     folder = settings.published_dir / "releases" / build.release_id
     if folder.exists():
         if folder == current(settings):
+            _mark_published(settings, build)
             return folder
         raise Refusal(
             f"This build was published before, as {folder.name}, and is no longer current.",
             ["Make a new release with `cmhs refresh --force`."],
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.chmod(0o755)
     for left_over in [*folder.parent.glob(f"{BUILDING}*"), *settings.published_dir.glob(f"{BUILDING}*")]:
         left_over.unlink() if left_over.is_symlink() else shutil.rmtree(left_over)
     aside = folder.parent / f"{BUILDING}{build.release_id}"
@@ -105,7 +108,13 @@ def publish(settings: Settings) -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     _switch(settings, folder)
+    _mark_published(settings, build)
     return folder
+
+
+def _mark_published(settings: Settings, build: gate.Build) -> None:
+    with connect(settings.warehouse) as warehouse:
+        gate.mark_published(warehouse, build)
 
 
 def _copy_tables(connection: "duckdb.DuckDBPyConnection", warehouse: Path, aside: Path) -> None:
@@ -201,7 +210,8 @@ def _describe(settings: Settings, aside: Path, build: gate.Build) -> None:
         encoding="utf-8",
     )
     (aside / "datapackage.json").write_text(
-        json.dumps(_datapackage(aside, release_id, provenance, published_at, tables), indent=2), encoding="utf-8"
+        json.dumps(_datapackage(aside, release_id, provenance, published_at, tables), indent=2),
+        encoding="utf-8",
     )
     notes = {
         "release_id": release_id,
@@ -318,12 +328,10 @@ def verify(folder: Path) -> list[str]:
 
 
 def _seal(aside: Path) -> None:
-    """Make a release's files read-only and put them on the disk."""
-    for path in sorted(aside.rglob("*"), reverse=True):
-        if path.is_file():
-            path.chmod(0o444)
+    """Make a release's files readable for all and writable for nobody, and put them on the disk."""
+    for path in [*sorted(aside.rglob("*"), reverse=True), aside]:
+        path.chmod(0o444 if path.is_file() else 0o755)
         _sync(path)
-    _sync(aside)
 
 
 def _sync(path: Path) -> None:
@@ -353,7 +361,6 @@ def release_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="published",
         kinds={"duckdb", "parquet", "csv"},
         owners=OWNERS,
-        pool="warehouse",
         description=(
             "What readers see: the marts as a read-only folder behind the link data/published/current. Published "
             "only where every declared check has a recorded pass of this very build; otherwise the last release "

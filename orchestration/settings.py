@@ -92,10 +92,16 @@ class Settings:
             os.environ["PATH"] = binaries + os.pathsep + os.environ["PATH"]
 
     def prepare(self) -> None:
-        """Make the private folders and Dagster's own configuration where they are missing."""
-        for folder in (self.state_dir, self.dagster_home):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make the folders and Dagster's own configuration where they are missing.
+
+        What this process writes from now on is private to the user; a release is opened to all when it is whole.
+        """
+        os.umask(0o077)
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        self.dagster_home.mkdir(parents=True, exist_ok=True)
+        self.dagster_home.chmod(0o700)
         self.published_dir.mkdir(parents=True, exist_ok=True)
+        self.published_dir.chmod(0o755)
         if self.dbt_project_dir != DBT_PROJECT_DIR:
             self.dbt_project_dir.mkdir(exist_ok=True)
             for part in DBT_PROJECT_PARTS:

@@ -95,11 +95,8 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         manifest=prepare_manifest(settings),
         dagster_dbt_translator=WarehouseTranslator(),
         name="dbt_build",
-        pool="warehouse",
     )
-    def dbt_build(
-        context: dg.AssetExecutionContext, dbt: WarehouseDbt, writer_lock: WriterLock
-    ) -> Iterator[Any]:
+    def dbt_build(context: dg.AssetExecutionContext, dbt: WarehouseDbt, writer_lock: WriterLock) -> Iterator[Any]:
         started = datetime.now(UTC)
         fingerprint = fingerprint_of(settings, read_registry(settings.registry))
         os.environ["CMHS_RELEASE_ID"] = f"{started:%Y%m%dT%H%M%SZ}-{fingerprint[:8]}"
@@ -112,9 +109,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         with (target / "dbt_events.json").open("w") as echo, contextlib.redirect_stdout(echo):
             events = list(build.stream())
         if not (target / "run_results.json").exists():
-            raise Refusal(
-                "dbt stopped before it built anything.", [f"Its words are in {target / 'dbt.log'}."]
-            )
+            raise Refusal("dbt stopped before it built anything.", [f"Its words are in {target / 'dbt.log'}."])
         run_results = json.loads((target / "run_results.json").read_text())
         manifest = json.loads((target / "manifest.json").read_text())
         with connect(settings.warehouse) as warehouse:
@@ -132,9 +127,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
     return dbt_build
 
 
-def _with_table(
-    context: dg.AssetExecutionContext, event: Any, tables: Mapping[tuple[str, str], gate.Table]
-) -> Any:
+def _with_table(context: dg.AssetExecutionContext, event: Any, tables: Mapping[tuple[str, str], gate.Table]) -> Any:
     """A dbt event with the row count and content hash of the table that it made."""
     if not isinstance(event, dg.Output):
         return event

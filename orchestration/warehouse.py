@@ -5,7 +5,6 @@ Belongs here: connections and content hashes. Does not: what the tables mean.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
     import duckdb
 
 # DuckDB lets one process write or many read, so nobody keeps a connection longer than a step takes.
-_CONFIGURATION = {"threads": "2", "autoinstall_known_extensions": "false"}
+_CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 2,
+    "autoinstall_known_extensions": False,
+}
 
 
 @contextmanager
@@ -28,7 +30,6 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
     """
     import duckdb
 
-    previous = os.umask(0o077)
     try:
         connection = duckdb.connect(str(path), read_only=read_only, config=_CONFIGURATION)
     except duckdb.Error as error:
@@ -40,8 +41,8 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
                 "If the file is damaged, delete it: `cmhs refresh` makes it again from the raw files.",
             ],
         ) from None
-    finally:
-        os.umask(previous)
+    if not read_only:
+        path.chmod(0o600)
     try:
         yield connection
     finally:
@@ -55,9 +56,9 @@ def content_hash(connection: "duckdb.DuckDBPyConnection", schema: str, table: st
         "where table_schema = ? and table_name = ? order by ordinal_position",
         [schema, table],
     ).fetchall()
-    cells = ", ".join(f"\"{name}\"::varchar" for name, _ in columns)
+    cells = ", ".join(f'"{name}"::varchar' for name, _ in columns)
     rows = connection.execute(
-        f'select coalesce(sha256(string_agg(row_hash, \'\' order by row_hash)), \'\') '
+        f"select coalesce(sha256(string_agg(row_hash, '' order by row_hash)), '') "
         f'from (select sha256(to_json([{cells}])::varchar) as row_hash from "{schema}"."{table}")'
     ).fetchone()
     assert rows is not None  # an aggregate has one row

@@ -77,9 +77,7 @@ class Dirt:
         self.wave, self.rows, self.people, self.log, self.rng = wave, rows, people, log, rng
         keys = rows.keys
         self.free = (keys["outcome"] == RETURNED).to_numpy() & ~keys["fixed"].to_numpy()
-        self.free &= (
-            ~keys["trust"].isin([wave.trust_index(code) for code in wave.small_bases["trust"]]).to_numpy()
-        )
+        self.free &= ~keys["trust"].isin([wave.trust_index(code) for code in wave.small_bases["trust"]]).to_numpy()
 
     def note(self, kind: str, count: int, note: str = "") -> None:
         """Add to the log."""
@@ -163,18 +161,14 @@ class Dirt:
             values = np.where(self.rng.random(len(chosen)) < 0.5, worst, self.rng.choice(valid, len(chosen)))
             values[:3], values[3:5] = options.of_kind(OUT_OF_RANGE)[0], options.of_kind(MULTIPLE)[0]
             self.rows.answers[item][chosen] = values
-            self.note(
-                "routing_violation", len(chosen), f"{item}: answered although sent past; 5 of them bad codes"
-            )
+            self.note("routing_violation", len(chosen), f"{item}: answered although sent past; 5 of them bad codes")
 
     def blank_filters(self) -> None:
         """A filter left blank with an answer behind it, and a routing code behind a blank filter."""
         gate, item = "in_charge_known", "contact_care_coordinator"
         options = self.wave.options[item]
         values = self.rows.answers[item]
-        chosen = self.take(
-            35, (options.kinds[values] == ANSWERED) & (values != BLANK) & ~self.sent_past(item)
-        )
+        chosen = self.take(35, (options.kinds[values] == ANSWERED) & (values != BLANK) & ~self.sent_past(item))
         self.rows.answers[gate][chosen] = BLANK
         self.note("blank_filter_answer_behind", len(chosen), "the answer behind it is kept")
         routed = options.of_kind(NOT_ROUTED)[0]
@@ -233,9 +227,7 @@ class Dirt:
                 keys.loc[chosen, "own_age_state"] = np.where(code, MISSING_CODE, EMPTY)
             else:
                 keys.loc[chosen, "own_gender"] = np.where(code, -2, -1)
-            self.note(
-                f"missing_{kind}", len(chosen), "half a code, half blank; the sample frame serves instead"
-            )
+            self.note(f"missing_{kind}", len(chosen), "half a code, half blank; the sample frame serves instead")
         returned = keys[keys["outcome"] == RETURNED]
         self.note("missing_frame_age", returned["frame_no_age"].sum(), "returned rows, weight cell unknown")
         wild = (returned["frame_band"] == UNKNOWN) & ~returned["frame_no_age"]
@@ -272,9 +264,7 @@ class Dirt:
             for part in range(2 if kind == "three_times" else 1):
                 copy = rows.copy_of(chosen)
                 near = np.arange(count) % 3 > 0
-                copy.keys["place"] = np.where(
-                    near, copy.keys["place"] + 0.25 * (part + 1), last + 1 + np.arange(count)
-                )
+                copy.keys["place"] = np.where(near, copy.keys["place"] + 0.25 * (part + 1), last + 1 + np.arange(count))
                 last += count + 1
                 copy.keys["spaced"] = np.arange(count) % 2 == 0
                 copy.keys["twin"] = True
@@ -324,9 +314,7 @@ class Dirt:
             pool = np.flatnonzero(where & (options.kinds[values] == ANSWERED) & (values != BLANK))
             chosen = self.rng.permutation(pool)[22:]
             values[chosen] = self.rng.choice(options.of_kind(NOT_APPLICABLE), len(chosen))
-            self.note(
-                "small_base", len(chosen), f"{plan.trust} {plan.item}: answers turned to not applicable"
-            )
+            self.note("small_base", len(chosen), f"{plan.trust} {plan.item}: answers turned to not applicable")
 
     def plant(self) -> Rows:
         """All of it, in an order in which no kind undoes another."""

@@ -35,9 +35,7 @@ STATUS_ORDER = [
 STATUS_ORDER += ["not_answered", "dont_know", "not_applicable", "answered"]
 
 
-def make_rows(
-    wave: Wave, effects: Trusts, people: pd.DataFrame, published: dict, rng: np.random.Generator
-) -> Rows:
+def make_rows(wave: Wave, effects: Trusts, people: pd.DataFrame, published: dict, rng: np.random.Generator) -> Rows:
     """Clean rows of the responses file."""
     keys = people if wave.in_file else people[people["outcome"] == RETURNED]
     keys = keys.assign(person=keys.index).reset_index(drop=True)
@@ -117,13 +115,9 @@ def generate(out: Path, seed: int, ledgers: Path) -> pd.DataFrame:
         useable = int((truth.person == 0).sum())
         print(f"{wave.year}: {len(people)} drawn, {len(rows)} rows, {useable} in the base, {swapped} swaps")
     for before, after in itertools.pairwise(waves):
-        ended = before.trusts[
-            (before.trusts["merged_into"] != "") & ~before.trusts["code"].isin(after.trusts["code"])
-        ]
+        ended = before.trusts[(before.trusts["merged_into"] != "") & ~before.trusts["code"].isin(after.trusts["code"])]
         for line in ended.itertuples():
-            log.add(
-                after.year, "trust_merged", 1, f"{line.code} is part of {line.merged_into} from this wave on"
-            )
+            log.add(after.year, "trust_merged", 1, f"{line.code} is part of {line.merged_into} from this wave on")
     registry.sort(key=lambda line: (line["wave"], line["role"]))
     write_csv(registry, out / "registry.csv")
     write_csv(ledger, ledgers / "ledger.csv", ["survey_year", "question_id", "status", "n"])
@@ -145,12 +139,8 @@ def report(compared: pd.DataFrame) -> bool:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Make the synthetic raw files and their ledgers.")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the yearly files and registry.csv"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=SEED, help="seed of the random numbers (default %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the yearly files and registry.csv")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the random numbers (default %(default)s)")
     parser.add_argument("--ledgers", type=Path, default=HERE, help="folder for ledger.csv and dirt.csv")
     arguments = parser.parse_args()
     return 0 if report(generate(arguments.out, arguments.seed, arguments.ledgers)) else 1

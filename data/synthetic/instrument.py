@@ -102,7 +102,7 @@ def _options(rows: pd.DataFrame, special: pd.DataFrame) -> Options:
 def load() -> list[Wave]:
     """All waves, oldest first."""
     tables = {path.stem: read(path.stem) for path in sorted(FOLDER.glob("*.csv"))}
-    codes = {name: rows for name, rows in tables["codes"].groupby("option_set", sort=False)}
+    codes = dict(tables["codes"].groupby("option_set", sort=False))
     waves = []
     for facts in tables["waves"].to_dict("records"):
         text = facts["survey_year"]
@@ -115,28 +115,22 @@ def load() -> list[Wave]:
         questions = of("columns").query("kind == 'question'")
         special = of("special_codes")
         options = {
-            q.item: _options(codes[q.option_set], special[special["item"] == q.item])
-            for q in questions.itertuples()
+            q.item: _options(codes[q.option_set], special[special["item"] == q.item]) for q in questions.itertuples()
         }
         trusts = tables["trusts"]
-        trusts = trusts[
-            (trusts["first_year"].astype(int) <= year) & (trusts["last_year"].astype(int) >= year)
-        ]
+        trusts = trusts[(trusts["first_year"].astype(int) <= year) & (trusts["last_year"].astype(int) >= year)]
         sizes = dict(of("sample_sizes")[["trust", "sampled"]].itertuples(index=False))
         usual = facts["usual_sample"]
         trusts = trusts.assign(sampled=[int(sizes.get(c, usual)) for c in trusts["code"]])
         expected = tables["expected_answers"]
-        expected = expected[
-            (expected["from_year"].astype(int) <= year) & (expected["to_year"].astype(int) >= year)
-        ]
+        expected = expected[(expected["from_year"].astype(int) <= year) & (expected["to_year"].astype(int) >= year)]
         shares = {}
         for item, choice in options.items():
             asked = choice.of_kind(ANSWERED, DONT_KNOW, NOT_APPLICABLE)
             wanted = expected[expected["item"] == item]["pct"].astype(float).to_numpy()[: len(asked)]
             shares[item] = wanted / wanted.sum()
         routes = [
-            (r.item, r.filter_item, options[r.filter_item].position(r.filter_code))
-            for r in of("routing").itertuples()
+            (r.item, r.filter_item, options[r.filter_item].position(r.filter_code)) for r in of("routing").itertuples()
         ]
         waves.append(
             Wave(

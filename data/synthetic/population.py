@@ -105,9 +105,7 @@ def draw_people(wave: Wave, effects: Trusts, rng: np.random.Generator) -> pd.Dat
     if wave.flag("under_age_in_frame"):
         young = (rng.random(count) < 0.0035) & ~fixed
         frame_age[young] = rng.integers(16, 18, young.sum())
-        age[young] = np.where(
-            rng.random(young.sum()) < 0.6, frame_age[young], rng.integers(18, 22, young.sum())
-        )
+        age[young] = np.where(rng.random(young.sum()) < 0.6, frame_age[young], rng.integers(18, 22, young.sum()))
     frame_gender = gender.copy()
     turned = (rng.random(count) < 0.003) & ~fixed
     frame_gender[turned] = 1 - frame_gender[turned]
@@ -199,9 +197,7 @@ def draw_answers(
         by_band = NO_NEED_BY_BAND_WORK if item == "support_work" else NO_NEED_BY_BAND
         outside = share[~valid].sum()
         habit = np.exp(rng.normal(0, 0.06, trusts))
-        aside = np.minimum(outside * by_band[None, :, None] * habit[:, None, None], 0.72) + np.zeros(
-            (1, 1, 3)
-        )
+        aside = np.minimum(outside * by_band[None, :, None] * habit[:, None, None], 0.72) + np.zeros((1, 1, 3))
         order = asked[valid][np.argsort(options.favour[asked[valid]])]
         portion = np.array([share[list(asked).index(i)] for i in order])
         cumulative = np.cumsum(portion / portion.sum())[:-1]
@@ -209,9 +205,7 @@ def draw_answers(
         weight = (drawn * (1 - aside)).ravel()
         weight /= weight.sum()
         flat = level.ravel()
-        cuts = _solve(
-            lambda x, flat=flat, weight=weight: _logistic(x[:, None] - flat[None, :]) @ weight, cumulative
-        )
+        cuts = _solve(lambda x, flat=flat, weight=weight: _logistic(x[:, None] - flat[None, :]) @ weight, cumulative)
         mood = PARALLEL * person + np.sqrt(1 - PARALLEL**2) * rng.normal(size=len(rows))
         even = (np.argsort(np.argsort(mood)) + 0.5) / len(rows)
         latent = level[where] + np.log(even / (1 - even))

@@ -101,9 +101,7 @@ def responses_as_text(wave: Wave, rows: Rows, rng: np.random.Generator) -> pd.Da
 def sampled_as_text(wave: Wave, people: pd.DataFrame) -> pd.DataFrame:
     """Persons drawn by trust, age band, gender and outcome, coded as this wave codes them."""
     columns = {c["item"]: c for c in wave.columns.query("file_role == 'sampled'").to_dict("records")}
-    counts = (
-        people.groupby(["trust", "frame_band", "frame_gender", "outcome"]).size().reset_index(name="persons")
-    )
+    counts = people.groupby(["trust", "frame_band", "frame_gender", "outcome"]).size().reset_index(name="persons")
     age, gender = _code_of(wave, columns["frame_age"]), _code_of(wave, columns["frame_gender"])
     outcome = _code_of(wave, columns["outcome"])
     band = counts["frame_band"].to_numpy()
@@ -120,9 +118,7 @@ def sampled_as_text(wave: Wave, people: pd.DataFrame) -> pd.DataFrame:
         "outcome": np.array([outcome.get(name, "") for name in OUTCOMES])[counts["outcome"]],
         "persons": counts["persons"].astype(str).to_numpy(),
     }
-    return pd.DataFrame(
-        {c["raw_column"]: np.asarray(table[item], dtype=object) for item, c in columns.items()}
-    )
+    return pd.DataFrame({c["raw_column"]: np.asarray(table[item], dtype=object) for item, c in columns.items()})
 
 
 # ---- labels ----
@@ -133,9 +129,7 @@ def value_labels(wave: Wave) -> dict[str, dict[str, str]]:
         if column["kind"] == "question":
             options = wave.options[column["item"]]
             labels = {
-                c: text
-                for c, text, told in zip(options.codes, options.labels, options.declared, strict=True)
-                if told
+                c: text for c, text, told in zip(options.codes, options.labels, options.declared, strict=True) if told
             }
         elif column["option_set"] in wave.value_sets:
             codes = wave.value_sets[column["option_set"]]
@@ -218,9 +212,7 @@ def _write_dta(wave: Wave, table: pd.DataFrame, path: Path) -> None:
         version=118,
         time_stamp=pd.Timestamp(wave.year, 11, 1, 9, 0),
         data_label=wave.facts["wave_label"],
-        variable_labels=dict(
-            wave.columns.query("file_role == 'responses'")[["raw_column", "label"]].values.tolist()
-        ),
+        variable_labels=dict(wave.columns.query("file_role == 'responses'")[["raw_column", "label"]].values.tolist()),
         value_labels={n: {int(c): t for c, t in codes.items()} for n, codes in value_labels(wave).items()},
     )
 
@@ -250,9 +242,7 @@ def write_wave(
         )
         count = stray_spaces(table, questions, 500, rng)
         log.add(wave.year, "white_space_code", count, "around codes, some of blank cells (white space alone)")
-        log.add(
-            wave.year, "white_space_key", stray_spaces(table, others, 60, rng), "around other key variables"
-        )
+        log.add(wave.year, "white_space_key", stray_spaces(table, others, 60, rng), "around other key variables")
     lines = []
     for role in ("codebook", "responses", "sampled"):
         if role not in file.index:

@@ -33,18 +33,18 @@
     {%- if column -%}
         {{ return("nullif(trim(" ~ adapter.quote(column | replace('"', '""')) ~ "), '')") }}
     {%- else -%}
-        {{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}
+        {{ return('cast(null as string)') }}
     {%- endif -%}
 {% endmacro %}
 
 {#- SQL that turns a raw code into its value by the rows {code, value} of key_codes. -#}
 {% macro decode(text, codes) %}
-    {%- if not codes -%}{{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}{%- endif -%}
+    {%- if not codes -%}{{ return('cast(null as string)') }}{%- endif -%}
     {%- set branches = [] -%}
     {%- for row in codes if row.value != 'missing' -%}
         {%- do branches.append('when ' ~ literal(row.code) ~ ' then ' ~ literal(row.value)) -%}
     {%- endfor -%}
-    {%- if not branches -%}{{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}{%- endif -%}
+    {%- if not branches -%}{{ return('cast(null as string)') }}{%- endif -%}
     {{ return('case ' ~ text ~ ' ' ~ branches | join(' ') ~ ' end') }}
 {% endmacro %}
 
@@ -53,7 +53,7 @@
     `variable` is a row of key_variables or none, `wave` a row of waves, `bands` the wave's rows of age_bands.
 -#}
 {% macro age_band(variable, wave, bands, codes) %}
-    {%- if not variable -%}{{ return('cast(null as ' ~ dbt.type_string() ~ ')') }}{%- endif -%}
+    {%- if not variable -%}{{ return('cast(null as string)') }}{%- endif -%}
     {%- set text = raw_text(variable.raw_column) -%}
     {%- if variable.measured_as == 'code' -%}{{ return(decode(text, codes)) }}{%- endif -%}
     {%- set number = 'try_cast(' ~ text ~ ' as double)' -%}

@@ -81,7 +81,7 @@ not_numeric as (
         observed.file_role,
         observed.variable,
         observed.raw_column,
-        cast(null as {{ dbt.type_string() }}) as code,
+        cast(null as string) as code,
         sum(observed.n) as n,
         'these values are no numbers: list their codes in key_codes, or correct measured_as' as what_to_do
     from observed
@@ -106,7 +106,7 @@ unused as (
         key_codes.survey_year,
         key_codes.file_role,
         key_codes.variable,
-        cast(null as {{ dbt.type_string() }}) as raw_column,
+        cast(null as string) as raw_column,
         key_codes.code,
         0 as n,
         'no row has this code and no value label declares it: correct or remove the row of key_codes' as what_to_do

@@ -46,7 +46,8 @@ select
     counted.raw_column,
     counted.seed,
     case
-        when counted.n > 1 then 'named ' || counted.n || ' times (' || counted.seed || ', ' || counted.last_seed || '): keep one'
+        when counted.n > 1
+            then 'named ' || counted.n || ' times (' || counted.seed || ', ' || counted.last_seed || '): keep one'
         else 'the file has no such column: correct or remove the row'
     end as what_to_do
 from counted

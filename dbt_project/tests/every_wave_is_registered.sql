@@ -24,7 +24,7 @@ waves as (
 select
     coalesce(waves.survey_year, landed.survey_year) as survey_year,
     case
-        when landed.survey_year is null then 'the seed waves has it, the registry has no responses file: register the file'
+        when landed.survey_year is null then 'the seed waves has it, the registry has not: register its responses file'
         when waves.survey_year is null then 'the registry has it, the seed waves does not: add its row'
         when waves.sample_frame = 'apart' then 'its sample frame is apart, but the registry has no file of role sampled'
         else 'the registry has a file of role sampled, but its sample frame is not apart'

@@ -1,4 +1,4 @@
--- In no weight cell did more persons respond than were drawn, unless the cell was merged because nobody was drawn in it.
+-- In no merged weight cell did more persons respond than were drawn; returns those in which more did.
 select
     survey_year,
     trust,

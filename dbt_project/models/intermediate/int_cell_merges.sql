@@ -70,13 +70,13 @@ walk as (
 oldest_runs as (
 
     select
-        survey_year,
-        trust,
-        gender,
-        run,
-        not ({{ large_enough('walk') }}) as too_small
+        walk.survey_year,
+        walk.trust,
+        walk.gender,
+        walk.run,
+        case when {{ large_enough('walk') }} then false else true end as too_small
     from walk
-    where place = places
+    where walk.place = walk.places
 
 ),
 
@@ -251,9 +251,9 @@ grouped as (
         known_cells.responded,
         case
             when whole_trust.all_genders_too_small then 'all'
-            when guest.gender is not null then guest.host_gender || ' ' || cast(guest.first_host_run as {{ dbt.type_string() }})
-            when host.host_gender is not null then host.host_gender || ' ' || cast(host.first_host_run as {{ dbt.type_string() }})
-            else runs.gender || ' ' || cast(runs.run as {{ dbt.type_string() }})
+            when guest.gender is not null then guest.host_gender || ' ' || cast(guest.first_host_run as string)
+            when host.host_gender is not null then host.host_gender || ' ' || cast(host.first_host_run as string)
+            else runs.gender || ' ' || cast(runs.run as string)
         end as cell_group
     from known_cells
     inner join runs

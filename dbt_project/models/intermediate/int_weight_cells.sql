@@ -6,7 +6,7 @@ cells as (
 
 ),
 
-merges as (
+cell_merges as (
 
     select * from {{ ref('int_cell_merges') }}
 
@@ -26,13 +26,13 @@ grouped as (
         cells.cell,
         cells.sampled,
         cells.responded,
-        coalesce(merges.weight_cell, cells.cell) as weight_cell
+        coalesce(cell_merges.weight_cell, cells.cell) as weight_cell
     from cells
-    left join merges
+    left join cell_merges
         on
-            cells.survey_year = merges.survey_year
-            and cells.trust = merges.trust
-            and cells.cell = merges.cell
+            cells.survey_year = cell_merges.survey_year
+            and cells.trust = cell_merges.trust
+            and cells.cell = cell_merges.cell
 
 ),
 
@@ -64,8 +64,8 @@ final as (
             when grouped.sampled is null then null
             when grouped.weight_cell = 'unknown' then cast(1 as double)
             else
-                (weight_cells.cell_sampled / trusts.known_sampled)
-                / nullif(weight_cells.cell_responded / nullif(trusts.known_responded, 0), 0)
+                weight_cells.cell_sampled * trusts.known_responded
+                / nullif(trusts.known_sampled * weight_cells.cell_responded, 0)
         end as population_weight
     from grouped
     inner join trusts

@@ -14,10 +14,10 @@ final as (
         {{ literal(env_var('CMHS_GIT_COMMIT', 'unknown')) }} as git_commit,
         min(data_provenance) as provenance,
         case
-            when min(survey_year) = max(survey_year) then cast(min(survey_year) as {{ dbt.type_string() }})
+            when min(survey_year) = max(survey_year) then cast(min(survey_year) as string)
             else
-                cast(min(survey_year) as {{ dbt.type_string() }})
-                || '-' || cast(max(survey_year) as {{ dbt.type_string() }})
+                cast(min(survey_year) as string)
+                || '-' || cast(max(survey_year) as string)
         end as waves,
         cast(count(*) as integer) as wave_count,
         {{ literal(env_var('CMHS_STORAGE_VERSION', 'unknown')) }} as storage_version

@@ -31,10 +31,10 @@ where survey_year = {{ year }}
 select
     cast(null as integer) as survey_year,
     cast(null as bigint) as raw_row,
-    cast(null as {{ dbt.type_string() }}) as trust,
-    cast(null as {{ dbt.type_string() }}) as frame_age_band,
-    cast(null as {{ dbt.type_string() }}) as frame_gender,
-    cast(null as {{ dbt.type_string() }}) as outcome,
+    cast(null as string) as trust,
+    cast(null as string) as frame_age_band,
+    cast(null as string) as frame_gender,
+    cast(null as string) as outcome,
     cast(null as bigint) as persons
 where false
 {% endfor %}

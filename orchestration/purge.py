@@ -1,0 +1,50 @@
+"""Forgetting a deposit: what was made of it, and its removal.
+
+Belongs here: which files hold something derived from deposited data. Does not: the raw files themselves.
+"""
+
+import shutil
+from pathlib import Path
+
+from orchestration import release
+from orchestration.errors import Refusal
+from orchestration.lock import writer_lock
+from orchestration.settings import Settings
+
+
+def derived_from_deposit(settings: Settings) -> list[Path]:
+    """Everything that may hold a trace of deposited data.
+
+    The warehouse with what lies beside it and Dagster's records always count, since a damaged warehouse could
+    not tell what it was made of; a release counts unless it says that its data are synthetic.
+    """
+    beside = [
+        settings.warehouse,
+        settings.warehouse.with_name(settings.warehouse.name + ".wal"),
+        settings.warehouse.with_name(settings.warehouse.name + ".tmp"),
+        settings.dbt_target_dir,
+        settings.state_dir / "project",
+        settings.dagster_home,
+    ]
+    found = [path for path in beside if path.exists()]
+    for folder in release.releases(settings):
+        try:
+            synthetic = release.notes_of(folder)["provenance"] == "synthetic"
+        except Refusal:
+            synthetic = False
+        if not synthetic:
+            found.append(folder)
+    unfinished = (settings.published_dir / "releases").glob(f"{release.BUILDING}*")
+    return [*found, *sorted(unfinished)]
+
+
+def remove(settings: Settings, paths: list[Path]) -> None:
+    """Remove these files and folders, and the link to a release that is among them."""
+    with writer_lock(settings.state_dir, "purge"):
+        if release.current(settings) in paths:
+            settings.current_release.unlink()
+        for path in paths:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
