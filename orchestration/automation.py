@@ -61,15 +61,15 @@ def registry_sensor(settings: Settings) -> dg.SensorDefinition:
 )
 def refresh_blocked(context: dg.RunFailureSensorContext) -> dg.SkipReason:
     """Report what blocked a failed refresh in the sensor's own log."""
-    reasons = [reason_of(event) for event in context.get_step_failure_events()]
-    text = "\n".join(reasons) or context.failure_event.message
-    context.log.error(f"Refresh {context.dagster_run.run_id} published nothing.\n{text}")
+    failures = context.get_step_failure_events() or [context.failure_event]
+    reasons = "\n".join(reason_of(event) for event in failures)
+    context.log.error(f"Refresh {context.dagster_run.run_id} published nothing.\n{reasons}")
     return dg.SkipReason(f"Reported run {context.dagster_run.run_id}.")
 
 
 def reason_of(event: dg.DagsterEvent) -> str:
-    """The innermost error of a failed step, in its own words."""
-    error = event.step_failure_data.error
+    """The innermost error of a failed step, or of a run that failed outside its steps, in its own words."""
+    error = event.step_failure_data.error if event.is_step_failure else event.job_failure_data.error
     while error and error.cause:
         error = error.cause
     if error is None:

@@ -197,7 +197,7 @@ def _check_in_words(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
         column = f".{node['column_name']}" if node.get("column_name") else ""
         attached = (node.get("attached_node") or ".").split(".")[-1] or on[-1]
         return f"check {kind} of {attached}{column}"
-    return f"check {node['name']}"
+    return f"check {node['name']} ({node['description'].rstrip('.')})"
 
 
 def _failing_rows(warehouse: "duckdb.DuckDBPyConnection", node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

@@ -84,8 +84,9 @@ def _run_job(settings: Settings, say: Callable[[str], None]) -> Path:
             run_config={"loggers": {"progress": {}}},
             tags={"started by": "cmhs refresh"},
         )
-        failures = [event for event in result.all_events if event.is_step_failure or event.is_run_failure]
         if not result.success:
+            failures = [event for event in result.all_events if event.is_step_failure]
+            failures = failures or [event for event in result.all_events if event.is_run_failure]
             raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", [reason_of(e) for e in failures])
     from orchestration import release
 

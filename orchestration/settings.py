@@ -115,6 +115,8 @@ class Settings:
 
 DAGSTER_YAML = """\
 # Written by the warehouse where it was missing; yours to edit.
+nux:
+  enabled: false
 telemetry:
   enabled: false
 concurrency:

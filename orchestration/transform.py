@@ -44,6 +44,14 @@ class WarehouseTranslator(DagsterDbtTranslator):
         """The layer."""
         return str(dbt_resource_props["schema"])
 
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> dg.AssetCheckSpec | None:
+        """A dbt test as a check that says what it expects."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        description = self.get_resource_props(manifest, unique_id).get("description")
+        return spec._replace(description=description) if spec and description else spec
+
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
         """One team owns the warehouse."""
         return OWNERS

@@ -22,6 +22,7 @@ from truth import PERSON_STATUSES, Truth, tell
 from write_files import write_csv, write_wave
 
 HERE = Path(__file__).parent
+COMMITTED = HERE.parent / "raw"
 PUBLISHED = HERE.parent.parent / "dbt_project" / "seeds" / "published_figures.csv"
 SEED = 20180131
 STATUS_ORDER = [
@@ -141,9 +142,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make the synthetic raw files and their ledgers.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the yearly files and registry.csv")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of the random numbers (default %(default)s)")
-    parser.add_argument("--ledgers", type=Path, default=HERE, help="folder for ledger.csv and dirt.csv")
+    parser.add_argument(
+        "--ledgers",
+        type=Path,
+        help="folder for ledger.csv and dirt.csv (default: the committed ones for data/raw, else OUT_ledgers)",
+    )
     arguments = parser.parse_args()
-    return 0 if report(generate(arguments.out, arguments.seed, arguments.ledgers)) else 1
+    out = arguments.out.resolve()
+    ledgers = arguments.ledgers or (HERE if out == COMMITTED else out.with_name(f"{out.name}_ledgers"))
+    ledgers.mkdir(parents=True, exist_ok=True)
+    return 0 if report(generate(out, arguments.seed, ledgers)) else 1
 
 
 if __name__ == "__main__":

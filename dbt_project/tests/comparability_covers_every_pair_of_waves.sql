@@ -1,4 +1,3 @@
--- Each question has a verdict for each pair of adjacent waves that asked it, and no other; returns those that differ.
 with
 
 asked as (

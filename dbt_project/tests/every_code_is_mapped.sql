@@ -1,9 +1,8 @@
--- Every code that occurs in a mapped question has a response and a treatment; returns those that have not.
 select
     counts.survey_year,
     counts.question_id,
     question_map.raw_column,
-    counts.code,
+    {{ shown_code('counts.code') }} as code,
     sum(counts.n) as n,
     'add the code to response_map' as what_to_do
 from {{ ref('int_response_counts') }} as counts

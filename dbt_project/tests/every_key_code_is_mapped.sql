@@ -1,4 +1,3 @@
-{#- Every code of a key variable measured as code has a value, and every row of key_codes matches one. -#}
 -- depends_on: {{ ref('key_variables') }}
 {%- set variables = crosswalk_rows(
     'select survey_year, file_role, variable, raw_column, measured_as from ' ~ ref('key_variables')
@@ -60,7 +59,7 @@ unmapped as (
         observed.file_role,
         observed.variable,
         observed.raw_column,
-        observed.code,
+        {{ shown_code('observed.code') }} as code,
         observed.n,
         'add the code to key_codes' as what_to_do
     from observed

@@ -1,4 +1,3 @@
--- Every raw column that the crosswalk names is in its file, and is named once; returns those that are not.
 with
 
 named as (

@@ -1,4 +1,3 @@
--- Every column of a raw file is a question, a key variable or ignored by name; returns those that are not.
 with
 
 known as (

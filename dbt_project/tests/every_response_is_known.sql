@@ -1,4 +1,3 @@
--- Answered codes have a response that the seed responses knows, other codes have none; returns those that differ.
 select
     response_map.survey_year,
     response_map.question_id,

@@ -1,5 +1,3 @@
--- Every code of response_map occurs, or the file's value labels declare it; returns those that match nothing.
--- An answer that nobody gave is no slip where the file has no value labels: nothing else tells that it was offered.
 with
 
 observed as (

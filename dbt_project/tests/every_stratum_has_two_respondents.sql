@@ -1,4 +1,3 @@
--- A stratum of one person has no variance; returns those that merged_strata should join to another.
 select
     survey_year,
     stratum,

@@ -1,4 +1,3 @@
--- Each trust has respondents and, where there is a frame, at least as many persons drawn; returns those that have not.
 select
     survey_year,
     trust,

@@ -1,4 +1,3 @@
--- Each wave names its trust column, and its record, weight and frame columns where its rules need them.
 with
 
 needed as (

@@ -1,4 +1,3 @@
--- The waves of the crosswalk are those with landed files; returns waves that are only in one of the two.
 with
 
 landed as (

@@ -1,4 +1,3 @@
--- After merging, each known cell has somebody drawn and at least min_cell respondents; returns those that have not.
 select
     cells.survey_year,
     cells.trust,

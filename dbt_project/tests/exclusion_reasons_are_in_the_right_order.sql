@@ -1,4 +1,3 @@
--- The seed lists the statuses in the precedence that int_cube and int_persons apply; returns those that differ.
 with
 
 applied as (

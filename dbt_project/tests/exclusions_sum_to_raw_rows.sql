@@ -1,4 +1,3 @@
--- The statuses of every question of every wave sum to the raw rows; returns questions that do not, or have none.
 select
     files.survey_year,
     questions.question_id,

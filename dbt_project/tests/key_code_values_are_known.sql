@@ -1,4 +1,3 @@
--- Every value of key_codes is one that the variable can have; returns those that are not.
 with
 
 allowed as (

@@ -1,4 +1,3 @@
--- Every row of merged_strata names a trust of its wave; returns those that match nothing.
 select
     merged_strata.survey_year,
     merged_strata.trust,

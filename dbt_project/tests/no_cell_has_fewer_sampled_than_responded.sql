@@ -1,4 +1,3 @@
--- In no merged weight cell did more persons respond than were drawn; returns those in which more did.
 select
     survey_year,
     trust,

@@ -1,4 +1,3 @@
--- Synthetic and real data are never published together; returns the provenances where there are several.
 select
     provenance,
     count(*) as files

@@ -1,4 +1,3 @@
--- Sum of the population weights in each trust = its respondents.
 select
     survey_year,
     trust,

@@ -1,4 +1,3 @@
--- All final published figures of the registered waves are compared; returns those that are not.
 select
     published_figures.question_id,
     published_figures.response,

@@ -1,4 +1,3 @@
--- Every accepted disagreement is one with a published figure; returns those that match nothing.
 select
     revisions.question_id,
     revisions.survey_year,

@@ -1,4 +1,3 @@
--- A routing row names two questions of the wave and a code that the filter has; returns those that do not.
 select
     routing.survey_year,
     routing.question_id,

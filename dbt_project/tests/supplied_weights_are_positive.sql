@@ -1,4 +1,3 @@
--- Where a deposit supplies the weights, everybody who counts has a positive one; returns the number who have not.
 select
     persons.survey_year,
     count(*) as n,

@@ -1,4 +1,3 @@
--- Sum of the weights in each trust = respondents of the wave / trusts of the wave.
 select
     cells.survey_year,
     cells.trust,

@@ -1,4 +1,3 @@
--- Sum of the weights over the respondents of a wave = number of respondents.
 select
     cells.survey_year,
     sum(cells.responded) as respondents,

@@ -1,0 +1,10 @@
+{#-
+    A raw code as a message may show it. What does not look like a code may be somebody's own words: then only its
+    length is told, and the private warehouse holds the rest.
+-#}
+{% macro shown_code(code) -%}
+    case
+        when regexp_matches({{ code }}, '^(-?[0-9]{1,4}([.;,][0-9]{1,3})*|[A-Za-z])$') then {{ code }}
+        else 'a text of ' || length({{ code }}) || ' characters'
+    end
+{%- endmacro %}
