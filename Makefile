@@ -1,9 +1,11 @@
 # The two commands: make refresh, make test. Needs Python 3.11 and make; everything else is installed into .venv.
 SHELL := /bin/sh
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Bytecode is written once at the installation: without it every start would compile every import again.
 export PYTHONDONTWRITEBYTECODE :=
+# Tests build a few dozen small warehouses; in memory, where there is room, they do not wait for the disk.
+TEST_FOLDER := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000000 ] 2>/dev/null && echo /dev/shm)
 
 .PHONY: refresh test ui audit-ui check lock data clean
 
@@ -11,7 +13,7 @@ refresh: .venv/installed ## run the whole job and print the headline figures
 	@$(BIN)/cmhs refresh
 
 test: .venv/installed ## run the tests
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(if $(TEST_FOLDER),PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER)) $(BIN)/pytest -n 2 --dist worksteal
 
 check: .venv/installed ## linters, types and the guard against microdata, on all files
 	@$(BIN)/pre-commit run --all-files
@@ -31,7 +33,8 @@ lock: ## pin all versions again (needs uv)
 
 .venv/installed: requirements.lock pyproject.toml
 	@echo "setting up .venv (a minute or two, once)"
-	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Python 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -277,6 +277,11 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
                 },
             )
 
+        if failed:
+            raise Refusal(
+                "Great Expectations: the numbers are not fit to publish.", [outcome.sentence for outcome in failed]
+            )
+
     return expectation_suites
 
 

@@ -1,0 +1,234 @@
+"""What Dagster shows and does: lineage, checks, job, schedule, sensors, one writer, and an auditor's read-only UI."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from conftest import RAW, SEEDS, Warehouse
+
+from orchestration import gate
+from orchestration.build import build_definitions
+from orchestration.errors import Refusal
+from orchestration.lock import writer_lock
+from orchestration.registry import read_registry
+from orchestration.settings import ROOT
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def definitions(six_waves: Warehouse) -> dg.Definitions:
+    with six_waves.active() as settings:
+        return build_definitions(settings)
+
+
+@pytest.fixture(scope="module")
+def manifest(six_waves: Warehouse) -> dict[str, Any]:
+    return json.loads((six_waves.settings.dbt_target_dir / "manifest.json").read_text())
+
+
+def test_dagster_validates_the_code_location(six_waves: Warehouse) -> None:
+    ran = subprocess.run(
+        [BIN / "dagster", "definitions", "validate", "-w", "workspace.yaml"],
+        cwd=ROOT,
+        env=os.environ | six_waves.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Validation successful for code location cmhs" in ran.stdout + ran.stderr
+
+
+def test_every_asset_says_what_it_is_and_who_answers_for_it(definitions: dg.Definitions) -> None:
+    groups = set()
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.owners, spec.key
+        assert spec.kinds, spec.key
+        groups.add(spec.group_name)
+    assert groups == {"files", "raw", "crosswalk", "staging", "intermediate", "marts", "published"}
+
+
+def test_the_published_release_goes_back_to_every_raw_file(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    upstream = {key.path[0] for key in graph.get_ancestor_asset_keys(dg.AssetKey(["published", "release"]))}
+    assert upstream == {"files", "raw", "crosswalk", "staging", "intermediate", "marts"}
+    ancestors = graph.get_ancestor_asset_keys(dg.AssetKey(["marts", "overall_experience"]))
+    files = {key for key in ancestors if key.path[0] == "files"}
+    assert len(files) == len(read_registry(RAW / "registry.csv"))
+
+
+def test_every_dbt_test_is_a_blocking_check(definitions: dg.Definitions, manifest: dict[str, Any]) -> None:
+    graph = definitions.resolve_asset_graph()
+    checks = {key.name: graph.get(key).blocking for key in graph.asset_check_keys}
+    tests = {node["name"] for node in manifest["nodes"].values() if node["resource_type"] == "test"}
+    assert len(tests) > 100
+    assert {name for name in tests if not checks.get(name)} == set()
+
+
+def test_every_mart_with_numbers_has_a_blocking_suite(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    suites = {key.asset_key.path[-1] for key in graph.asset_check_keys if key.name == "fit_to_publish"}
+    assert suites == set(gate.PUBLISHED_TABLES) - set(gate.WITHOUT_SUITE)
+    assert all(graph.get(key).blocking for key in graph.asset_check_keys if key.name == "fit_to_publish")
+
+
+def test_a_refresh_is_recorded_in_dagster_with_row_counts_and_check_results(six_waves: Warehouse) -> None:
+    with six_waves.active(), dg.DagsterInstance.get() as instance:
+        run = instance.get_runs()[0]
+        assert run.job_name == "refresh"
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+        event = instance.get_latest_materialization_event(dg.AssetKey(["marts", "overall_experience"]))
+        assert event is not None and event.asset_materialization is not None
+        rows = six_waves.published("select count(*) as n from marts.overall_experience")["n"][0]
+        assert event.asset_materialization.metadata["dagster/row_count"].value == rows
+        checks = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    assert len(checks) > 140
+    assert all(check.dagster_event.asset_check_evaluation_data.passed for check in checks)
+
+
+def test_the_schedule_starts_the_refresh_on_15_november(definitions: dg.Definitions) -> None:
+    (schedule,) = definitions.schedules or []
+    assert schedule.cron_schedule == "0 6 15 11 *"
+    assert schedule.job_name == "refresh"
+
+
+def evaluate(warehouse: Warehouse, cursor: str | None) -> tuple[Any, str | None]:
+    with warehouse.active() as settings, dg.instance_for_test() as instance:
+        definitions = build_definitions(settings)
+        sensor = definitions.resolve_sensor_def("registry_changed")
+        context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=definitions)
+        result = sensor.evaluate_tick(context)
+        return result, context.cursor
+
+
+def test_the_sensor_starts_one_refresh_for_each_state_of_the_registry(small: Warehouse) -> None:
+    first, cursor = evaluate(small, None)
+    assert len(first.run_requests) == 1
+    assert first.run_requests[0].run_key
+    again, _ = evaluate(small, cursor)
+    assert not again.run_requests
+    assert "as it was" in again.skip_message
+    registry = small.raw_dir / "registry.csv"
+    lines = registry.read_text().splitlines()
+    registry.write_text("\n".join(line.replace(line.split(",")[5], "0" * 64) if i else line
+                                  for i, line in enumerate(lines)) + "\n")  # fmt: skip
+    changed, _ = evaluate(small, cursor)
+    assert not changed.run_requests
+    assert "altered" in changed.skip_message
+
+
+def test_a_broken_registry_does_not_keep_the_code_location_from_loading(small: Warehouse) -> None:
+    (small.raw_dir / "registry.csv").write_text("nonsense\n1\n")
+    with small.active() as settings:
+        definitions = build_definitions(settings)
+        assert definitions.resolve_job_def("refresh")
+    skipped, _ = evaluate(small, None)
+    assert "columns" in skipped.skip_message
+
+
+def test_the_failure_sensor_says_what_blocked(small: Warehouse) -> None:
+    seed = small.seeds_dir / "expected_rows.csv"
+    header, *rows = seed.read_text().splitlines()
+    seed.write_text("\n".join([header, *(row.rsplit(",", 1)[0] + ",1000000" for row in rows)]) + "\n")
+    with pytest.raises(Refusal):
+        small.refresh()
+    with small.active(), dg.DagsterInstance.get() as instance:
+        run = instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))[0]
+        failure = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)[0].dagster_event
+        context = dg.build_run_status_sensor_context(
+            "refresh_blocked", dagster_event=failure, dagster_instance=instance, dagster_run=run
+        ).for_run_failure()
+        said: list[str] = []
+        context.log.error = said.append  # type: ignore[method-assign]
+        from orchestration.automation import refresh_blocked
+
+        refresh_blocked(context)
+    assert "published nothing" in said[0]
+    assert "bases at least as large as the expected_rows seed says" in said[0]
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_the_lock(small: Warehouse) -> None:
+    with writer_lock(small.settings.state_dir, "the first"), pytest.raises(Refusal) as refused:
+        small.refresh(force=True)
+    assert str(os.getpid()) in str(refused.value)
+    assert "the first" in str(refused.value)
+
+
+def test_the_hooks_that_make_dbt_start_fast_are_there_in_this_version() -> None:
+    from dagster_dbt import DbtCliResource
+
+    from orchestration.transform import WarehouseDbt
+
+    for hook in ("_cli_version", "_initialize_dbt_core_adapter"):
+        assert hook in vars(DbtCliResource)
+        assert hook in vars(WarehouseDbt)
+    stock = DbtCliResource(project_dir=str(ROOT / "dbt_project"))
+    assert WarehouseDbt(project_dir=str(ROOT / "dbt_project"))._cli_version == stock._cli_version
+
+
+def test_nobody_is_told_about_the_runs(six_waves: Warehouse) -> None:
+    configuration = (six_waves.settings.dagster_home / "dagster.yaml").read_text()
+    assert "telemetry:\n  enabled: false" in configuration
+    assert six_waves.settings.dagster_home.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_auditors_ui_shows_runs_and_refuses_to_start_one(six_waves: Warehouse) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [BIN / "cmhs", "ui", "--read-only", "--port", str(port)],
+        env=os.environ | six_waves.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def ask(query: str) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/graphql",
+            data=json.dumps({"query": query}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                shown = ask("{ runsOrError { ... on Runs { results { status jobName } } } }")
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, "the UI did not start"
+                time.sleep(0.5)
+        runs = shown["data"]["runsOrError"]["results"]
+        assert {"status": "SUCCESS", "jobName": "refresh"} in runs
+        started = ask(
+            'mutation { launchRun(executionParams: {selector: {repositoryLocationName: "cmhs", '
+            'repositoryName: "__repository__", jobName: "refresh"}, runConfigData: {}}) { __typename } }'
+        )
+        assert started["data"]["launchRun"]["__typename"] == "UnauthorizedError"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=30)
+
+
+def test_the_seeds_folder_is_never_written_to(six_waves: Warehouse, hand_worked: Warehouse) -> None:
+    committed = subprocess.run(
+        ["git", "status", "--porcelain", "--", str(SEEDS), str(hand_worked.seeds_dir)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert committed.stdout == ""
