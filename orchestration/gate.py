@@ -7,6 +7,7 @@ suites. Does not: what the checks say (dbt_project, expectations).
 """
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -180,13 +181,17 @@ def problems_of_build(
                 + _failing_rows(warehouse, node, manifest)
             )
         else:
-            # The database's own message may quote a value; its kind is the part before the first colon.
-            message = (result.get("message") or "").strip().splitlines()
-            kind = (
-                message[1 if len(message) > 1 and "Error in" in message[0] else 0].split(":")[0] if message else status
-            )
-            problems.append(f"{unique_id.split('.')[0]} {name} could not be built ({kind.strip()}); see dbt.log.")
+            kind = unique_id.split(".")[0]
+            problems.append(f"{kind} {name} could not be built: {_reason(kind, result.get('message') or status)}")
     return problems
+
+
+def _reason(kind: str, message: str) -> str:
+    """Why dbt could not build something. What the database says of respondents' tables may quote a value."""
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip() and not line.strip().startswith(">")]
+    if kind == "seed" or lines[0].startswith("Compilation Error"):
+        return textwrap.shorten(" ".join(lines[1:] or lines), 300)
+    return f"{lines[-1 if len(lines) == 1 else 1].split(':')[0]}; dbt.log beside the warehouse says more."
 
 
 def _check_in_words(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

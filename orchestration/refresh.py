@@ -67,7 +67,11 @@ def _run_job(settings: Settings, say: Callable[[str], None]) -> Path:
         def emit(self, record: logging.LogRecord) -> None:
             meta = getattr(record, "dagster_meta", {})
             words = str(meta.get("orig_message") or "")
-            if meta.get("dagster_event") is None and not words.startswith(DAGSTER_DBT_CHATTER):
+            if (
+                record.levelno == logging.INFO
+                and not meta.get("dagster_event")
+                and not words.startswith(DAGSTER_DBT_CHATTER)
+            ):
                 say(words)
 
     @dg.logger

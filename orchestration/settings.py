@@ -88,8 +88,9 @@ class Settings:
         )
         # dbt is started by name: the one of this environment, also when it was not activated.
         binaries = str(Path(sys.executable).parent)
-        if binaries not in os.environ["PATH"].split(os.pathsep):
-            os.environ["PATH"] = binaries + os.pathsep + os.environ["PATH"]
+        path = os.environ.get("PATH", os.defpath)
+        if binaries not in path.split(os.pathsep):
+            os.environ["PATH"] = binaries + os.pathsep + path
 
     def prepare(self) -> None:
         """Make the folders and Dagster's own configuration where they are missing.

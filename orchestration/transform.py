@@ -5,6 +5,7 @@ whether the result may be published (gate).
 """
 
 import contextlib
+import csv
 import json
 import os
 import subprocess
@@ -96,6 +97,25 @@ def prepare_manifest(settings: Settings) -> Path:
     return manifest
 
 
+def check_crosswalk(settings: Settings) -> None:
+    """Raise Refusal where a CSV of the crosswalk has not exactly the columns that the project describes."""
+    manifest = json.loads((settings.dbt_target_dir / "manifest.json").read_text())
+    problems = []
+    for node in manifest["nodes"].values():
+        if node["resource_type"] != "seed":
+            continue
+        path = settings.seeds_dir / f"{node['name']}.csv"
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+        expected = list(node["columns"])
+        if sorted(header) != sorted(expected):
+            missing = ", ".join(name for name in expected if name not in header) or "none"
+            unknown = ", ".join(name for name in header if name not in expected) or "none"
+            problems.append(f"{path.name}: columns missing: {missing}; columns unknown or repeated: {unknown}.")
+    if problems:
+        raise Refusal("The crosswalk cannot be read; nothing was built.", problems)
+
+
 def transform_assets(settings: Settings) -> dg.AssetsDefinition:
     """All seeds and models of the dbt project as assets, built by one `dbt build`."""
 
@@ -111,6 +131,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         os.environ["CMHS_PUBLISHED_AT"] = f"{started:%Y-%m-%d %H:%M:%S}"
         os.environ["CMHS_GIT_COMMIT"] = git_commit()
         os.environ["CMHS_STORAGE_VERSION"] = STORAGE_VERSION
+        check_crosswalk(settings)
         target = settings.dbt_target_dir
         (target / "run_results.json").unlink(missing_ok=True)
         build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)

@@ -60,6 +60,11 @@
     {%- if variable.measured_as == 'birth_year' -%}
         {%- set number = '(' ~ wave.age_reference_year ~ ' - ' ~ number ~ ')' -%}
     {%- endif -%}
+    {%- for needed in ['minimum_age', 'plausible_age_from', 'plausible_age_to'] + (['age_reference_year'] if variable.measured_as == 'birth_year' else []) -%}
+        {%- if wave[needed] is none -%}
+            {%- do exceptions.raise_compiler_error('waves.csv, wave ' ~ wave.survey_year ~ ': ' ~ needed ~ ' is blank, but ' ~ variable.raw_column ~ ' is measured as ' ~ variable.measured_as) -%}
+        {%- endif -%}
+    {%- endfor -%}
     {%- set missing = [] -%}
     {%- for row in codes -%}{%- do missing.append(literal(row.code)) -%}{%- endfor -%}
     {%- set branches = [] -%}
