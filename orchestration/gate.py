@@ -168,7 +168,7 @@ def problems_of_build(
     warehouse: "duckdb.DuckDBPyConnection", run_results: Mapping[str, Any], manifest: Mapping[str, Any]
 ) -> list[str]:
     """One sentence for each node of a build that failed. Names the failing rows where they are aggregates."""
-    problems = []
+    problems, consequences = [], []
     for result in run_results["results"]:
         unique_id, status = result["unique_id"], result["status"]
         if status in ("success", "pass", "skipped", "no-op"):
@@ -182,8 +182,10 @@ def problems_of_build(
             )
         else:
             kind = unique_id.split(".")[0]
-            problems.append(f"{kind} {name} could not be built: {_reason(kind, result.get('message') or status)}")
-    return problems
+            reason = _reason(kind, result.get("message") or status)
+            consequences.append(f"{kind} {name} could not be built: {reason}")
+    # What a check found explains what then could not be built.
+    return problems + consequences
 
 
 def _reason(kind: str, message: str) -> str:

@@ -102,7 +102,7 @@ def _options(rows: pd.DataFrame, special: pd.DataFrame) -> Options:
 def load() -> list[Wave]:
     """All waves, oldest first."""
     tables = {path.stem: read(path.stem) for path in sorted(FOLDER.glob("*.csv"))}
-    codes = dict(tables["codes"].groupby("option_set", sort=False))
+    codes = {str(name): rows for name, rows in tables["codes"].groupby("option_set", sort=False)}
     waves = []
     for facts in tables["waves"].to_dict("records"):
         text = facts["survey_year"]

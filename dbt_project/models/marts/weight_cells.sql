@@ -50,14 +50,15 @@ final as (
         weight_cells.trust,
         weight_cells.cell,
         case
-            when weight_cells.weight_cell <> weight_cells.cell then weight_cells.weight_cell
+            when not hide.hidden_cell and weight_cells.weight_cell <> weight_cells.cell then weight_cells.weight_cell
         end as merged_into,
         case when not hide.hidden_cell then weight_cells.sampled end as sampled,
         case when not hide.hidden_cell then weight_cells.responded end as responded,
+        -- An exact weight would tell how many persons of the trust are in the hidden cells.
         case
             when not hide.hidden_cell and waves.weighting_scheme = 'trust_population'
-                then weight_cells.trust_weight * weight_cells.population_weight
-            when not hide.hidden_cell and waves.weighting_scheme = 'trust' then weight_cells.trust_weight
+                then round(weight_cells.trust_weight * weight_cells.population_weight, 1)
+            when not hide.hidden_cell and waves.weighting_scheme = 'trust' then round(weight_cells.trust_weight, 1)
         end as weight,
         hide.hidden_cell as suppressed,
         waves.data_provenance
