@@ -41,5 +41,5 @@ lock: ## pin all versions again (needs uv)
 	@$(BIN)/python -m compileall -q -j 2 .venv/lib || true
 	@touch $@
 
-clean: ## remove everything that was made, releases too
-	rm -rf .venv data/warehouse data/dagster data/published
+clean: ## remove everything that was made, except releases
+	rm -rf .venv data/warehouse data/dagster

@@ -7,6 +7,7 @@ seeds are read as data; the rules are applied one after the other, in the order 
 """
 
 import argparse
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -208,19 +209,19 @@ def fails(group: dict, min_cell: float) -> bool:
 
 def partners(group: dict, groups: list[dict], genders: list[str], min_cell: float) -> list[dict]:
     """What a failing group is merged into: the next older one, else the next younger, else across gender."""
-    others = [g for g in groups if g is not group]
-    same = sorted((g for g in others if g["gender"] == group["gender"]), key=lambda g: g["first"])
+    same = [g for g in groups if g is not group and g["gender"] == group["gender"]]
     if same:
-        return next(([g] for g in same if g["first"] > group["first"]), same[-1:])
-    across = []
-    for gender in genders:
-        candidates = [g for g in others if g["gender"] == gender]
-        overlap = [g for g in candidates if g["first"] <= group["last"] and g["last"] >= group["first"]]
-        across += [overlap] if overlap else []
-    if across:
-        return next((a for a in across if not any(fails(g, min_cell) for g in a)), across[0])
-    # Nobody of the same ages in another gender: the nearest group.
-    return [min(others, key=lambda g: (abs(g["first"] - group["first"]), genders.index(g["gender"])))]
+        older = [g for g in same if g["first"] > group["first"]]
+        return [min(older, key=lambda g: g["first"]) if older else max(same, key=lambda g: g["first"])]
+    ranked = []
+    for at, gender in enumerate(genders):
+        hosts = [g for g in groups if g is not group and g["gender"] == gender]
+        if hosts:
+            apart = [max(0, g["first"] - group["last"], group["first"] - g["last"]) for g in hosts]
+            near = [g for g, distance in zip(hosts, apart, strict=True) if distance == min(apart)]
+            ranked.append((any(fails(g, min_cell) for g in hosts), min(apart) > 0, at, near))
+    # A gender that can stand alone, one that has the same ages, then the order of the genders.
+    return min(ranked)[-1]
 
 
 def merge_cells(
@@ -237,13 +238,16 @@ def merge_cells(
         failing = [g for g in groups if fails(g, min_cell)]
         if not failing:
             break
-        group = min(failing, key=lambda g: (g["first"], genders.index(g["gender"])))
+        # Inside the genders as long as that helps, then across; the youngest first.
+        left = Counter(g["gender"] for g in groups)
+        group = min(failing, key=lambda g: (left[g["gender"]] == 1, g["first"], genders.index(g["gender"])))
         into = partners(group, groups, genders, min_cell)
         joined = [group, *into]
+        own = joined if left[group["gender"]] > 1 else into  # a group's ages are those of its own gender
         merged = {
             "gender": into[0]["gender"],
-            "first": min(g["first"] for g in joined),
-            "last": max(g["last"] for g in joined),
+            "first": min(g["first"] for g in own),
+            "last": max(g["last"] for g in own),
             "N": sum(g["N"] for g in joined),
             "n": sum(g["n"] for g in joined),
             "members": [member for g in joined for member in g["members"]],
@@ -259,24 +263,23 @@ def weigh(wave: Wave, persons: pd.DataFrame, sample: pd.DataFrame | None) -> tup
     n_h = kept["trust"].value_counts()
     big_n_h = n_h if sample is None else sample.groupby("trust")["persons"].sum()
     trust_weight = (n_h.sum() / (big_n_h > 0).sum()) / n_h
-    rows = []
-    if wave.scheme == "trust_population":
-        drawn = sample.groupby(["trust", "cell"])["persons"].sum()
-        counts = pd.DataFrame({"N": drawn, "n": kept.groupby(["trust", "cell"]).size()})
-        counts = counts.fillna(0).astype(int).query("N > 0 or n > 0")
-        bands = [name for name, _, _ in wave.bands]
-        for trust, of_trust in counts.reset_index("trust").groupby("trust"):
-            known = of_trust[of_trust.index != "unknown"]
-            merged = merge_cells(list(known[["N", "n"]].itertuples()), bands, wave.genders, wave.min_cell)
-            groups = known.groupby(merged).sum(numeric_only=True)
-            for cell, big_n, n in of_trust[["N", "n"]].itertuples():
-                name, weight = merged.get(cell, "unknown"), trust_weight.get(trust, np.nan)
-                if name != "unknown":
-                    group = groups.loc[name]
-                    weight *= (group["N"] / known["N"].sum()) / (group["n"] / known["n"].sum())
-                rows.append((wave.year, trust, cell, name, big_n, n, weight))
-    columns = ["survey_year", "trust", "cell", "weight_cell", "sampled", "responded", "weight"]
-    return trust_weight, pd.DataFrame(rows, columns=columns)
+    if wave.scheme != "trust_population":
+        return trust_weight, pd.DataFrame(columns=["trust", "cell", "weight"])
+    drawn = sample.groupby(["trust", "cell"])["persons"].sum()
+    counts = pd.DataFrame({"N": drawn, "n": kept.groupby(["trust", "cell"]).size()}).fillna(0).astype(int)
+    cells = counts.query("N > 0 or n > 0").reset_index()
+    known = cells[cells["cell"] != "unknown"]
+    bands = [name for name, _, _ in wave.bands]
+    cells["weight_cell"] = "unknown"
+    for _, of_trust in known.groupby("trust"):
+        table = list(of_trust[["cell", "N", "n"]].itertuples(index=False))
+        merged = merge_cells(table, bands, wave.genders, wave.min_cell)
+        cells.loc[of_trust.index, "weight_cell"] = of_trust["cell"].map(merged)
+    of_group = cells.groupby(["trust", "weight_cell"])[["N", "n"]].transform("sum")
+    of_known = known.groupby("trust")[["N", "n"]].transform("sum")
+    population_weight = (of_group["N"] / of_known["N"]) / (of_group["n"] / of_known["n"])
+    cells["weight"] = cells["trust"].map(trust_weight) * population_weight.where(cells["cell"] != "unknown", 1.0)
+    return trust_weight, cells.rename(columns={"N": "sampled", "n": "responded"}).assign(survey_year=wave.year)
 
 
 def rates_of(wave: Wave, persons: pd.DataFrame, sample: pd.DataFrame | None) -> pd.DataFrame:
@@ -302,18 +305,21 @@ def statuses(wave: Wave, question: str, persons: pd.DataFrame, answers: dict, wi
         sent_past |= answers[filter_question].isin(filter_codes)
     silent = treatment.isin(["not_answered", "not_routed"])
 
-    status, response = persons["status"].copy(), as_it_stands.copy()
-    if "routing_violation" not in without:
-        status[(status == "") & sent_past & ~silent] = "routing_violation"
-    if "not_routed" not in without:
-        status[(status == "") & ((sent_past & silent) | (treatment == "not_routed"))] = "not_routed"
-    for rule in ("multiple", "out_of_range", "not_answered", "dont_know", "not_applicable", "not_routed"):
-        here = (status == "") & (treatment == rule)
-        if rule in without:  # switched off: the code counts as one more response
-            response[here] = "code " + codes[here]
-        else:
-            status[here] = rule
-    status[status == ""] = "answered"
+    rules = {
+        "routing_violation": sent_past & ~silent,
+        "not_routed": (sent_past & silent) | (treatment == "not_routed"),
+    }
+    for rule in ("multiple", "out_of_range", "not_answered", "dont_know", "not_applicable"):
+        rules[rule] = treatment == rule
+    status = persons["status"].copy()
+    left = status == ""
+    for rule, applies in rules.items():
+        if rule not in without:
+            status[left & applies] = rule
+            left &= ~applies
+    status[left] = "answered"
+    # Where the rule for a code is off, the code counts as one more response.
+    response = as_it_stands.where(treatment == "answered", "code " + codes)
     return pd.DataFrame({"status": status, "response": response, "as_it_stands": as_it_stands})
 
 

@@ -135,8 +135,9 @@ spans as (
 
 ),
 
--- A gender that is too small as a whole goes to the first other gender that is not, else to the first other one.
-hosts as (
+-- A gender that is too small as a whole goes to another one: rather to one that is not too small itself, then rather
+-- to one that has the same ages.
+distances as (
 
     select
         small.survey_year,
@@ -144,12 +145,13 @@ hosts as (
         small.gender,
         small.run,
         host.gender as host_gender,
+        host.gender_position as host_gender_position,
+        host.gender_too_small as host_too_small,
         host.run as host_run,
-        dense_rank() over (
-            partition by small.survey_year, small.trust, small.gender
-            order by host.gender_too_small asc nulls last, host.gender_position asc nulls last
-        ) as gender_choice,
-        greatest(0, host.youngest - small.oldest, small.youngest - host.oldest) as distance
+        greatest(0, host.youngest - small.oldest, small.youngest - host.oldest) as distance,
+        min(greatest(0, host.youngest - small.oldest, small.youngest - host.oldest)) over (
+            partition by small.survey_year, small.trust, small.gender, host.gender
+        ) as nearest_distance
     from spans as small
     inner join spans as host
         on
@@ -160,13 +162,25 @@ hosts as (
 
 ),
 
--- There it joins every run that overlaps its ages (the nearest, where none does).
-nearest as (
+hosts as (
 
     select
         *,
-        min(distance) over (partition by survey_year, trust, gender) as nearest_distance
-    from hosts
+        dense_rank() over (
+            partition by survey_year, trust, gender
+            order by
+                host_too_small asc nulls last,
+                nearest_distance > 0 asc nulls last,
+                host_gender_position asc nulls last
+        ) as gender_choice
+    from distances
+
+),
+
+-- There it joins every run that overlaps its ages (the nearest, where none does).
+nearest as (
+
+    select * from hosts
     where gender_choice = 1
 
 ),

@@ -1,0 +1,310 @@
+"""The committed six waves from end to end, against the published values and a second opinion."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import RAW, ROOT, SEEDS, Warehouse
+from recompute import agreeing, beside_published, recompute
+
+from orchestration.release import current, notes_of
+
+KEYS = ["survey_year", "question_id", "response", "scheme"]
+
+
+@pytest.fixture(scope="module")
+def again() -> dict[str, pd.DataFrame]:
+    """Everything recomputed from the raw files without the pipeline."""
+    return recompute(RAW, SEEDS)
+
+
+def same(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str]) -> None:
+    """Both tables hold the same rows, number for number."""
+    assert len(ours) > 0
+    ours, theirs = (
+        table.astype(dict.fromkeys(table.columns.difference([*keys, "weight_cell"]), "float64"))
+        .sort_values(keys)
+        .set_index(keys)
+        for table in (ours, theirs[ours.columns])
+    )
+    pd.testing.assert_frame_equal(ours, theirs, check_index_type=False, check_exact=True)
+
+
+# ---- the ledger and the published values ----
+def test_every_exclusion_is_the_one_the_generator_planted(six_waves: Warehouse) -> None:
+    ledger = pd.read_csv(ROOT / "data" / "synthetic" / "ledger.csv")
+    same(
+        ledger,
+        six_waves.published("select survey_year, question_id, status, n from marts.exclusions"),
+        ["survey_year", "question_id", "status"],
+    )
+
+
+def test_all_79_final_published_values_are_reproduced(six_waves: Warehouse) -> None:
+    final = six_waves.published("select * from marts.reconciliation where vintage_status = 'final'")
+    published = pd.read_csv(SEEDS / "published_figures.csv").query("status == 'final'")
+    keys = ["question_id", "response", "survey_year"]
+    assert len(final) == 79
+    assert set(final[keys].astype(str).itertuples(index=False)) == set(
+        published[keys].astype(str).itertuples(index=False)
+    )
+    assert final["agrees"].all()
+    assert not final["accepted"].any()
+    # The verdict is the mart's own: drawn again from its numbers.
+    assert ((final["our_pct"] - final["published_pct"]).abs() <= final["tolerance"] + 1e-9).all()
+    assert set(final.loc[final["survey_year"] <= 2013, "tolerance"]) == {0.5}
+    assert set(final.loc[final["survey_year"] >= 2014, "tolerance"]) == {0.05}
+
+
+@pytest.mark.parametrize("scheme", ["none", "trust"])
+def test_a_lesser_weight_misses_at_least_26_published_values(six_waves: Warehouse, scheme: str) -> None:
+    table = six_waves.published(
+        "select abs(effect.pct - final.published_pct) > final.tolerance + 1e-9 as missed "
+        "from marts.weighting_effect as effect inner join marts.reconciliation as final "
+        "using (survey_year, question_id, response) "
+        f"where final.vintage_status = 'final' and effect.scheme = '{scheme}'"
+    )
+    assert len(table) == 79
+    assert table["missed"].sum() >= 26
+
+
+def test_counting_every_returned_row_misses_at_least_26_published_values(
+    again: dict[str, pd.DataFrame],
+) -> None:
+    table = beside_published(again["estimates"], SEEDS)
+    assert len(table) == 79
+    assert agreeing(table, "trust_population").all()
+    assert (~agreeing(table, "unexcluded")).sum() >= 26
+
+
+# ---- the second opinion ----
+def test_a_second_opinion_has_the_same_percentages_and_bases(
+    six_waves: Warehouse, again: dict[str, pd.DataFrame]
+) -> None:
+    ours = six_waves.query(
+        "select survey_year, question_id, response, scheme, pct, base from intermediate.int_estimates"
+    )
+    theirs = again["estimates"].query("scheme != 'unexcluded'")
+    assert set(ours["scheme"]) == {"none", "trust", "trust_population"}
+    ours, theirs = (table.set_index(KEYS).sort_index() for table in (ours, theirs))
+    assert ours.index.is_unique
+    pd.testing.assert_index_equal(ours.index, theirs.index, exact=False)
+    assert (ours["base"] == theirs["base"]).all()
+    assert ((ours["pct"] - theirs["pct"]).abs() <= 1e-9 * theirs["pct"]).all()
+
+
+def test_the_published_estimates_are_the_fully_weighted_ones(six_waves: Warehouse) -> None:
+    table = six_waves.query(
+        "select estimates.pct, estimates.base, exact.pct as exact_pct, exact.base as exact_base "
+        "from marts.estimates full outer join "
+        "(from intermediate.int_estimates where scheme = 'trust_population') as exact "
+        "using (survey_year, question_id, response) "
+        "where geography_code = 'E92000001' and breakdown = 'all' or geography_code is null"
+    )
+    assert len(table) == 341
+    assert (table["pct"] == table["exact_pct"]).all()
+    assert (table["base"] == table["exact_base"]).all()
+
+
+def test_a_second_opinion_has_the_same_statuses(six_waves: Warehouse, again: dict[str, pd.DataFrame]) -> None:
+    same(
+        again["exclusions"],
+        six_waves.published("select * from marts.exclusions"),
+        ["survey_year", "question_id", "status"],
+    )
+
+
+def test_a_second_opinion_has_the_same_weight_cells(six_waves: Warehouse, again: dict[str, pd.DataFrame]) -> None:
+    keys = ["survey_year", "trust", "cell"]
+    ours = six_waves.query("select *, trust_weight * population_weight as weight from intermediate.int_weight_cells")
+    theirs = again["weight_cells"]
+    assert (theirs["weight_cell"] != theirs["cell"]).sum() > 20
+    same(theirs.drop(columns="weight"), ours, keys)
+    both = theirs.merge(ours, on=keys, validate="one_to_one")
+    assert ((both["weight_x"] - both["weight_y"]).abs() <= 1e-12 * both["weight_x"]).all()
+
+
+def test_a_published_weight_cell_is_shown_as_it_is_or_hidden(
+    six_waves: Warehouse, again: dict[str, pd.DataFrame]
+) -> None:
+    shown = six_waves.published("select * from marts.weight_cells")
+    both = again["weight_cells"].merge(shown, on=["survey_year", "trust", "cell"], how="outer", indicator=True)
+    assert (both["_merge"] == "both").all()
+    hidden = both["suppressed"].astype(bool)
+    assert 0 < hidden.sum() < len(both)
+    # A merge tells that a cell had nobody in it, so only cells that are hidden may have been merged.
+    assert hidden[both["weight_cell"] != both["cell"]].all()
+    assert both["merged_into"].isna().all()
+    assert both.loc[hidden, ["sampled_y", "responded_y", "weight_y"]].isna().all(axis=None)
+    assert (both.loc[~hidden, "sampled_y"] == both.loc[~hidden, "sampled_x"]).all()
+    assert (both.loc[~hidden, "responded_y"] == both.loc[~hidden, "responded_x"]).all()
+    # Exact weights of the shown cells would give the hidden counts away.
+    assert (both.loc[~hidden, "weight_y"] == both.loc[~hidden, "weight_y"].round(1)).all()
+    assert ((both["weight_x"] - both["weight_y"]).abs()[~hidden] <= 0.05 + 1e-9).all()
+
+
+def test_a_second_opinion_has_the_same_response_rates(six_waves: Warehouse, again: dict[str, pd.DataFrame]) -> None:
+    theirs = again["response_rates"].rename(columns={"trust": "geography_code"})
+    england = theirs.drop(columns="geography_code").groupby("survey_year", as_index=False).sum()
+    theirs = pd.concat([theirs, england.assign(geography_code="E92000001")], ignore_index=True)
+    ours = six_waves.published("select * from marts.response_rates")
+    same(theirs, ours, ["survey_year", "geography_code"])
+    reached = ours["sampled"] - ours["undeliverable"] - ours["died"] - ours["not_eligible"]
+    pd.testing.assert_series_equal(
+        ours["response_rate"], 100 * ours["responded"] / ours["sampled"], check_names=False, rtol=1e-12
+    )
+    pd.testing.assert_series_equal(
+        ours["adjusted_response_rate"], 100 * ours["responded"] / reached, check_names=False, rtol=1e-12
+    )
+
+
+# ---- what the published page says ----
+def overall(six_waves: Warehouse) -> pd.DataFrame:
+    table = six_waves.published("select survey_year, score, pct from marts.overall_experience")
+    return table.pivot(index="survey_year", columns="score", values="pct")
+
+
+def support(six_waves: Warehouse) -> pd.DataFrame:
+    table = six_waves.published("select survey_year, area, pct from marts.support_not_received")
+    return table.pivot(index="survey_year", columns="area", values="pct")
+
+
+def test_the_best_score_rises_by_about_two_points_to_20_percent(six_waves: Warehouse) -> None:
+    best = overall(six_waves)[10]
+    assert round(best[2017]) == 20
+    assert 1.5 < best[2017] - best[2013] < 2.5
+
+
+def test_scores_7_to_9_fall_and_0_rises_between_2013_and_2017(six_waves: Warehouse) -> None:
+    change = overall(six_waves).loc[2017] - overall(six_waves).loc[2013]
+    assert change[[7, 8, 9]].between(-2.0, -1.0).all()
+    assert 0.5 < change[0] < 1.5
+
+
+def test_the_scores_of_a_wave_sum_to_100(six_waves: Warehouse) -> None:
+    table = overall(six_waves)
+    assert list(table.columns) == list(range(11))
+    assert table.sum(axis=1).between(100 - 1e-9, 100 + 1e-9).all()
+
+
+def test_physical_health_is_best_supported_and_work_least(six_waves: Warehouse) -> None:
+    areas = support(six_waves)[["work", "finance", "physical_health"]]
+    assert (areas.loc[2017].idxmin(), round(areas.loc[2017, "physical_health"])) == ("physical_health", 36)
+    assert areas.mean().idxmax() == "work"
+    assert round(areas["work"].mean()) == 44
+
+
+def test_financial_advice_goes_from_37_to_45_percent(six_waves: Warehouse) -> None:
+    finance = support(six_waves)["finance"]
+    assert (round(finance[2012]), round(finance[2017])) == (37, 45)
+
+
+def test_not_knowing_how_to_make_contact_stays_between_3_and_4_percent(six_waves: Warehouse) -> None:
+    contact = six_waves.published("select * from marts.contact_care_coordinator")
+    assert sorted(contact["survey_year"]) == list(range(2012, 2018))
+    assert contact["pct"].between(3.0, 4.0).all()
+
+
+# ---- breaks, questions that were not asked, provenance ----
+def test_the_contact_question_has_its_only_break_before_2014(six_waves: Warehouse) -> None:
+    breaks = six_waves.published("select survey_year from marts.contact_care_coordinator where series_break_before")
+    assert list(breaks["survey_year"]) == [2014]
+
+
+def test_the_overall_score_begins_in_2013(six_waves: Warehouse) -> None:
+    assert list(overall(six_waves).index) == [2013, 2014, 2015, 2016, 2017]
+
+
+def test_a_question_that_was_not_asked_has_rows_in_no_mart_but_exclusions(six_waves: Warehouse) -> None:
+    asked = pd.read_csv(SEEDS / "question_map.csv")[["survey_year", "question_id"]].drop_duplicates()
+    asked = set(asked.itertuples(index=False, name=None))
+    tables = six_waves.published(
+        "select table_name from duckdb_columns() where schema_name = 'marts' "
+        "and column_name in ('survey_year', 'question_id') group by table_name having count(*) = 2"
+    )["table_name"]
+    assert {"estimates", "exclusions", "reconciliation", "weighting_effect", "question_wording"} <= set(tables)
+    not_asked = six_waves.published("select distinct survey_year, question_id, status from marts.exclusions")
+    not_asked = not_asked[
+        [pair not in asked for pair in not_asked[["survey_year", "question_id"]].itertuples(index=False, name=None)]
+    ]
+    assert len(not_asked) == 6 * 20 - len(asked) > 0
+    assert set(not_asked["status"]) == {"not_asked"}
+    for table in set(tables) - {"exclusions"}:
+        rows = six_waves.published(f"select distinct survey_year, question_id from marts.{table}")
+        assert set(rows.itertuples(index=False, name=None)) <= asked, table
+    areas = pd.read_csv(SEEDS / "questions.csv").dropna(subset="area")
+    areas = {(year, area) for q, area in areas[["question_id", "area"]].values for year, of in asked if of == q}
+    rows = six_waves.published("select survey_year, area from marts.support_not_received")
+    assert set(rows.itertuples(index=False, name=None)) == areas
+
+
+def test_every_mart_with_survey_values_says_synthetic(six_waves: Warehouse) -> None:
+    columns = six_waves.published("select table_name, column_name from duckdb_columns() where schema_name = 'marts'")
+    by_table = columns.groupby("table_name")["column_name"].agg(set)
+    with_values = {table for table, names in by_table.items() if "survey_year" in names} - {"source_files"}
+    assert len(with_values) >= 10
+    for table in with_values:
+        assert "data_provenance" in by_table[table], table
+        found = six_waves.published(f"select data_provenance, count(*) as n from marts.{table} group by all")
+        assert list(found["data_provenance"]) == ["synthetic"], table
+    assert list(six_waves.published("select distinct provenance from marts.source_files")["provenance"]) == [
+        "synthetic"
+    ]
+    assert list(six_waves.published("select provenance from marts.release_info")["provenance"]) == ["synthetic"]
+
+
+# ---- the same inputs ----
+def hashes(warehouse: Warehouse) -> dict[str, str]:
+    folder = current(warehouse.settings)
+    assert folder is not None
+    return {name: table["content_hash"] for name, table in notes_of(folder)["tables"].items() if name != "release_info"}
+
+
+def runs(warehouse: Warehouse) -> int:
+    import dagster as dg
+
+    with warehouse.active(), dg.DagsterInstance.get() as instance:
+        return instance.get_runs_count()
+
+
+def state(warehouse: Warehouse) -> dict[str, int]:
+    """When each file of the warehouse and of dbt was written."""
+    settings = warehouse.settings
+    paths = [settings.warehouse, *settings.dbt_target_dir.rglob("*")]
+    return {path.name: path.stat().st_mtime_ns for path in paths}
+
+
+def test_a_warehouse_built_from_nothing_elsewhere_has_the_same_content(six_waves: Warehouse, tmp_path: Path) -> None:
+    elsewhere = Warehouse(tmp_path / "another place", RAW, SEEDS)
+    assert elsewhere.refresh().changed
+    assert len(hashes(six_waves)) == 12
+    assert hashes(elsewhere) == hashes(six_waves)
+
+
+def test_a_second_refresh_reads_builds_and_publishes_nothing(six_waves: Warehouse, tmp_path: Path) -> None:
+    copy = six_waves.copy(tmp_path / "copy")
+    before = state(copy), runs(copy), len(copy.query("from gate.builds")), copy.published_bytes()
+    assert before[1] == before[2] == 1
+    done = copy.refresh()
+    assert not done.changed
+    assert done.folder == current(copy.settings)
+    assert (state(copy), runs(copy), len(copy.query("from gate.builds")), copy.published_bytes()) == before
+
+
+def test_another_byte_in_the_crosswalk_makes_it_run_again_without_reading_raw_files(
+    six_waves: Warehouse, tmp_path: Path
+) -> None:
+    copy = six_waves.copy(tmp_path / "copy")
+    before, release, content = runs(copy), current(copy.settings), hashes(copy)
+    seed = copy.seeds_dir / "questions.csv"
+    text = seed.read_text(encoding="utf-8")
+    assert text.count("Listened to carefully") == 1
+    seed.write_text(text.replace("Listened to carefully", "Listened to Carefully"), encoding="utf-8")
+    done = copy.refresh()
+    assert done.changed
+    assert done.folder == current(copy.settings) != release
+    assert runs(copy) == before + 1
+    assert not any(": read;" in line for line in copy.said)
+    changed = {name for name, value in hashes(copy).items() if value != content[name]}
+    assert changed == {"estimates", "exclusions", "question_wording"}
+    assert not copy.refresh().changed
