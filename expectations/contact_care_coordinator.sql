@@ -3,7 +3,8 @@ select
     question_map.survey_year,
     case when mart.survey_year is null then 'missing' when mart.suppressed then 'suppressed' else 'shown' end as state,
     mart.pct,
-    mart.base,
+    -- The mart hides a small base; the check must not be blind to it.
+    exact.base,
     expected_rows.minimum_base,
     abs(mart.pct - before.pct) as change,
     waves.maximum_change
@@ -11,6 +12,17 @@ from crosswalk.question_map
 inner join crosswalk.questions on question_map.question_id = questions.question_id
 inner join crosswalk.waves on question_map.survey_year = waves.survey_year
 left join marts.contact_care_coordinator as mart on question_map.survey_year = mart.survey_year
+left join (
+    select
+        estimates.survey_year,
+        estimates.question_id,
+        max(estimates.base) as base
+    from intermediate.int_estimates as estimates
+    group by estimates.survey_year, estimates.question_id
+) as exact
+    on
+        question_map.survey_year = exact.survey_year
+        and question_map.question_id = exact.question_id
 left join crosswalk.expected_rows
     on
         question_map.survey_year = expected_rows.survey_year

@@ -22,7 +22,8 @@ select
     offered.score,
     case when mart.survey_year is null then 'missing' when mart.suppressed then 'suppressed' else 'shown' end as state,
     mart.pct,
-    mart.base,
+    -- The mart hides a small base; the check must not be blind to it.
+    exact.base,
     expected_rows.minimum_base,
     sum(mart.pct) over (partition by offered.survey_year) as pct_of_wave,
     abs(mart.pct - before.pct) as change,
@@ -33,6 +34,17 @@ left join marts.overall_experience as mart
     on
         offered.survey_year = mart.survey_year
         and offered.score = mart.score
+left join (
+    select
+        estimates.survey_year,
+        estimates.question_id,
+        max(estimates.base) as base
+    from intermediate.int_estimates as estimates
+    group by estimates.survey_year, estimates.question_id
+) as exact
+    on
+        offered.survey_year = exact.survey_year
+        and offered.question_id = exact.question_id
 left join crosswalk.expected_rows
     on
         offered.survey_year = expected_rows.survey_year

@@ -4,7 +4,8 @@ select
     questions.area,
     case when mart.survey_year is null then 'missing' when mart.suppressed then 'suppressed' else 'shown' end as state,
     mart.pct,
-    mart.base,
+    -- The mart hides a small base; the check must not be blind to it.
+    exact.base,
     expected_rows.minimum_base,
     abs(mart.pct - before.pct) as change,
     waves.maximum_change
@@ -15,6 +16,17 @@ left join marts.support_not_received as mart
     on
         question_map.survey_year = mart.survey_year
         and questions.area = mart.area
+left join (
+    select
+        estimates.survey_year,
+        estimates.question_id,
+        max(estimates.base) as base
+    from intermediate.int_estimates as estimates
+    group by estimates.survey_year, estimates.question_id
+) as exact
+    on
+        question_map.survey_year = exact.survey_year
+        and question_map.question_id = exact.question_id
 left join crosswalk.expected_rows
     on
         question_map.survey_year = expected_rows.survey_year

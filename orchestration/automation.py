@@ -42,13 +42,14 @@ def registry_sensor(settings: Settings) -> dg.SensorDefinition:
             files = read_registry(settings.registry)
         except Refusal as refusal:
             return dg.SkipReason(str(refusal))
-        state = hashlib.sha256("".join(sorted(f"{f.wave}:{f.role}:{f.sha256}" for f in files)).encode()).hexdigest()
+        state = hashlib.sha256(settings.registry.read_bytes()).hexdigest()
         if context.cursor == state:
             return dg.SkipReason("The registry is as it was when the last refresh was started.")
         if problems := [problem for file in files if (problem := problem_of_file(settings.raw_dir, file))]:
             return dg.SkipReason("Waiting for the registered files: " + " ".join(problems))
         context.update_cursor(state)
-        return dg.RunRequest(run_key=state[:12], tags={"registry": state[:12]})
+        # No run key: it would keep a state that comes back from being refreshed again. The cursor is enough.
+        return dg.RunRequest(tags={"registry": state[:12]})
 
     return registry_changed
 

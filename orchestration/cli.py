@@ -22,7 +22,7 @@ class Commands(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except Refusal as refusal:
+        except (Refusal, OSError) as refusal:
             click.echo(f"\nREFUSED: {refusal}", err=True)
             sys.exit(1)
 
@@ -115,17 +115,14 @@ def list_releases(as_json: bool) -> None:
 
     settings = Settings.from_environment()
     now = release.current(settings)
-    rows = [
-        {
-            "release_id": notes["release_id"],
-            "published_at": notes["published_at"],
-            "waves": notes["waves"],
-            "provenance": notes["provenance"],
-            "current": folder == now,
-        }
-        for folder in release.releases(settings)
-        for notes in [release.notes_of(folder)]
-    ]
+    rows = []
+    for folder in release.releases(settings):
+        try:
+            notes = release.notes_of(folder)
+        except Refusal:
+            notes = {}
+        described = {key: notes.get(key, "damaged") for key in ("published_at", "waves", "provenance")}
+        rows.append({"release_id": folder.name, **described, "current": folder == now})
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     for row in [] if as_json else rows:

@@ -5,33 +5,28 @@ Belongs here: which files count as inputs. Does not: what is done when they chan
 
 import hashlib
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from orchestration.registry import RawFile
 from orchestration.settings import DBT_PROJECT_PARTS, EXPECTATIONS_DIR, ROOT, Settings
 
 
-def digest_of(files: Iterable[Path]) -> str:
-    """SHA-256 over names and contents of files, in the given order."""
+def digest_of(*roots: Path) -> str:
+    """SHA-256 over the files at or below these paths: where they lie, and what is in them."""
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
+    for root in roots:
+        below = [root] if root.is_file() else sorted(p for p in root.resolve().rglob("*") if p.is_file())
+        for path in below:
+            if path.suffix != ".pyc":
+                place = path.name if path == root else path.relative_to(root.resolve())
+                digest.update(f"{root.name}/{place}\0{path.stat().st_size}\0".encode())
+                digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _files_below(folder: Path, *suffixes: str) -> list[Path]:
-    return sorted(path for path in folder.resolve().rglob("*") if path.is_file() and path.suffix in suffixes)
 
 
 def dbt_project_digest(settings: Settings) -> str:
     """Digest of everything dbt parses: project, profile, models, macros, tests and the crosswalk's CSVs."""
-    files: list[Path] = []
-    for part in DBT_PROJECT_PARTS:
-        path = settings.dbt_project_dir / part
-        files += [path] if path.is_file() else _files_below(path, ".sql", ".yml", ".md", ".csv")
-    return digest_of(files)
+    return digest_of(*(settings.dbt_project_dir / part for part in DBT_PROJECT_PARTS))
 
 
 def fingerprint_of(settings: Settings, files: list[RawFile]) -> str:
@@ -40,8 +35,8 @@ def fingerprint_of(settings: Settings, files: list[RawFile]) -> str:
     digest.update(settings.registry.read_bytes())
     digest.update("".join(file.sha256 for file in files).encode())
     digest.update(dbt_project_digest(settings).encode())
-    code = [*_files_below(ROOT / "orchestration", ".py"), ROOT / "requirements.lock", ROOT / "pyproject.toml"]
-    digest.update(digest_of([*code, *_files_below(EXPECTATIONS_DIR, ".py", ".json", ".sql")]).encode())
+    code = [ROOT / "orchestration", EXPECTATIONS_DIR, ROOT / "requirements.lock", ROOT / "pyproject.toml"]
+    digest.update(digest_of(*code).encode())
     return digest.hexdigest()
 
 

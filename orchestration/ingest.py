@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -204,7 +204,7 @@ def _rows_of_text(text: str, file: RawFile) -> Iterator[list[str]]:
 
 
 def _check_header(header: Sequence[str], file: RawFile) -> None:
-    lowered = [name.strip().lower() for name in header]
+    lowered = [name.lower() for name in header]
     repeated = sorted({name for name in lowered if lowered.count(name) > 1})
     problems = [f"column '{name}' stands {lowered.count(name)} times" for name in repeated]
     problems += [f"column {lowered.index(name) + 1} is named '{name}'" for name in RESERVED if name in lowered]
@@ -223,10 +223,17 @@ def _land_text(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFil
 
     text = _read_text(path, file)
     rows = _rows_of_text(text, file)
-    header = next(rows, [])
+    header = [name.strip() for name in next(rows, [])]
     _check_header(header, file)
     expected = sum(1 for _ in rows)
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", newline="") as decoded:
+    # DuckDB reads UTF-8; another encoding is written out as that, beside the warehouse, which is private.
+    (warehouse,) = connection.execute(
+        "select path from duckdb_databases() where database_name = current_database()"
+    ).fetchall()[0]
+    private = Path(f"{warehouse}.d")
+    with tempfile.NamedTemporaryFile(
+        "w", dir=private if private.is_dir() else None, suffix=".txt", encoding="utf-8", newline=""
+    ) as decoded:
         decoded.write(text)
         decoded.flush()
         quote = '"' if file.format == "csv" else ""
@@ -254,19 +261,23 @@ def _land_statistical(
 ) -> tuple[list[str], "Codebook"]:
     import pyreadstat
 
+    options: dict[str, Any] = {"user_missing": True, "disable_datetime_conversion": True}
+    if file.encoding != "utf-8":
+        options["encoding"] = file.encoding.upper()
     try:
         if file.format == "sav":
-            frame, meta = pyreadstat.read_sav(path, user_missing=True, disable_datetime_conversion=True)
+            frame, meta = pyreadstat.read_sav(path, **options)
         else:
-            frame, meta = pyreadstat.read_dta(path, user_missing=True, disable_datetime_conversion=True)
+            frame, meta = pyreadstat.read_dta(path, **options)
     except Exception as error:
         # Whatever the reader says may quote the file; its kind is enough to go by.
         raise Refusal(
             f"{_place(file)} cannot be read as {file.format} ({type(error).__name__}).",
             ["Its checksum is the registered one, so the deposit itself is damaged or has another format."],
         ) from None
-    header = [str(name) for name in frame.columns]
+    header = [str(name).strip() for name in frame.columns]
     _check_header(header, file)
+    frame.columns = header
     texts = [f"{_text_of(frame, name)} as {_quoted(name)}" for name in header]
     connection.register("received", frame)
     try:
@@ -366,7 +377,7 @@ def source_specs(raw_dir: Path, files: Sequence[RawFile]) -> list[dg.AssetSpec]:
 
 
 def _file_key(file: RawFile) -> dg.AssetKey:
-    return dg.AssetKey(["files", str(file.wave), re.sub(r"\W", "_", Path(file.path).name)])
+    return dg.AssetKey(["files", *Path(file.path).parts])
 
 
 def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinition:

@@ -9,23 +9,20 @@ from pathlib import Path
 from orchestration import release
 from orchestration.errors import Refusal
 from orchestration.lock import writer_lock
-from orchestration.settings import Settings
+from orchestration.settings import DAGSTER_YAML_HEADER, Settings
 
 
 def derived_from_deposit(settings: Settings) -> list[Path]:
     """Everything that may hold a trace of deposited data.
 
-    The warehouse with what lies beside it and Dagster's records always count, since a damaged warehouse could
-    not tell what it was made of; a release counts unless it says that its data are synthetic.
+    The warehouse with what belongs to it and Dagster's records always count, since a damaged warehouse could
+    not tell what it was made of; a DAGSTER_HOME that somebody else set up is not ours to remove. A release counts
+    unless it says that its data are synthetic.
     """
-    beside = [
-        settings.warehouse,
-        settings.warehouse.with_name(settings.warehouse.name + ".wal"),
-        settings.warehouse.with_name(settings.warehouse.name + ".tmp"),
-        settings.dbt_target_dir,
-        settings.state_dir / "project",
-        settings.dagster_home,
-    ]
+    beside = [settings.warehouse, *settings.warehouse.parent.glob(f"{settings.warehouse.name}.*")]
+    configuration = settings.dagster_home / "dagster.yaml"
+    if configuration.exists() and DAGSTER_YAML_HEADER in configuration.read_text(encoding="utf-8"):
+        beside.append(settings.dagster_home)
     found = [path for path in beside if path.exists()]
     for folder in release.releases(settings):
         try:
@@ -40,6 +37,7 @@ def derived_from_deposit(settings: Settings) -> list[Path]:
 
 def remove(settings: Settings, paths: list[Path]) -> None:
     """Remove these files and folders, and the link to a release that is among them."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
     with writer_lock(settings.state_dir, "purge"):
         if release.current(settings) in paths:
             settings.current_release.unlink()
@@ -48,3 +46,4 @@ def remove(settings: Settings, paths: list[Path]) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+        shutil.rmtree(settings.state_dir, ignore_errors=True)

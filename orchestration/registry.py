@@ -92,6 +92,10 @@ def _problems_of_row(row: dict[str, str]) -> list[str]:
     for column in ("wave", "bytes"):
         if not row[column].isascii() or not row[column].isdigit():
             problems.append(f"{column} is '{row[column]}'; expected a whole number.")
+    if row["role"] == "codebook" and row["format"] in ("sav", "dta"):
+        problems.append(
+            f"format of the codebook is '{row['format']}'; expected csv or tab: the others carry their labels."
+        )
     path = Path(row["path"])
     if not row["path"] or path.is_absolute() or ".." in path.parts:
         problems.append(f"path is '{row['path']}'; expected a path inside the folder of the registry.")
@@ -112,6 +116,14 @@ def _problems_between_rows(files: list[RawFile]) -> list[str]:
             problems.append(
                 f"wave {wave} has {len(paths)} files of role {role} ({', '.join(paths)}); "
                 "expected one: remove the row of the file that was replaced."
+            )
+    by_content: dict[str, set[str]] = {}
+    for file in files:
+        by_content.setdefault(file.sha256, set()).add(file.path)
+    for paths_of_content in by_content.values():
+        if len(paths_of_content) > 1:
+            problems.append(
+                f"{' and '.join(sorted(paths_of_content))} have the same checksum: one is a copy of the other."
             )
     for path, rows in by_path.items():
         if len(rows) > 1:
@@ -177,10 +189,14 @@ def microdata_in_checkout(root: Path) -> list[str]:
         text=True,
         check=True,
     )
-    synthetic = {file.path for file in read_registry(raw_dir / "registry.csv") if file.provenance == "synthetic"}
+    synthetic = {
+        file.path
+        for file in read_registry(raw_dir / "registry.csv")
+        if file.provenance == "synthetic" and problem_of_file(raw_dir, file) is None
+    }
     carried = (Path(name).relative_to("data/raw").as_posix() for name in listed.stdout.split("\0") if name)
     return [
-        f"data/raw/{name} is not registered as synthetic: keep deposits outside the checkout (CMHS_RAW_DIR)."
+        f"data/raw/{name} is not a file registered as synthetic: keep deposits outside the checkout (CMHS_RAW_DIR)."
         for name in sorted(carried)
         if name not in synthetic and name != "registry.csv"
     ]

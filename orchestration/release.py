@@ -66,6 +66,8 @@ def notes_of(folder: Path) -> dict[str, Any]:
         notes: dict[str, Any] = json.loads((folder / "release.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise Refusal(f"{folder} is no release: its release.json cannot be read.") from None
+    if not isinstance(notes, dict) or not {"release_id", "provenance", "files", "tables"} <= notes.keys():
+        raise Refusal(f"{folder} is no release: its release.json is not complete.")
     return notes
 
 
@@ -77,20 +79,30 @@ def publish(settings: Settings) -> Path:
     """
     import duckdb
 
-    with connect(settings.warehouse) as warehouse:
-        gate.mark_changed(warehouse)
+    with connect(settings.warehouse, read_only=True) as warehouse:
         build = gate.demand_evidence(warehouse, settings)
+        published_before = gate.published_as(warehouse) == (build.release_id, build.fingerprint)
     folder = settings.published_dir / "releases" / build.release_id
-    if folder.exists():
-        if folder == current(settings):
-            _mark_published(settings, build)
-            return folder
+    if settings.current_release.exists() and not settings.current_release.is_symlink():
         raise Refusal(
-            f"This build was published before, as {folder.name}, and is no longer current.",
-            ["Make a new release with `cmhs refresh --force`."],
+            f"{settings.current_release} is no link, so it cannot be switched to a new release.",
+            ["Move it away; the next refresh makes the link."],
         )
+    if folder.exists():
+        if published_before and folder != current(settings):
+            raise Refusal(
+                f"This build was published before, as {folder.name}, and is no longer current.",
+                ["Make a new release with `cmhs refresh --force`."],
+            )
+        # Otherwise it was cut off between its last two steps, and only the switch is left to do.
+        if problems := verify(folder):
+            raise Refusal(f"Release {folder.name} is there already and damaged.", problems)
+        if folder != current(settings):
+            _switch(settings, folder)
+        _mark_published(settings, build)
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.parent.chmod(0o755)
+    folder.parent.chmod(settings.published_dir.stat().st_mode & 0o777)
     for left_over in [*folder.parent.glob(f"{BUILDING}*"), *settings.published_dir.glob(f"{BUILDING}*")]:
         left_over.unlink() if left_over.is_symlink() else shutil.rmtree(left_over)
     aside = folder.parent / f"{BUILDING}{build.release_id}"
@@ -99,7 +111,10 @@ def publish(settings: Settings) -> Path:
         with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
             _copy_tables(connection, settings.warehouse, aside)
         _describe(settings, aside, build)
-        if problems := verify(aside):
+        problems = verify(aside)
+        if sorted(_tables_of(aside)) != sorted(gate.PUBLISHED_TABLES):
+            problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
+        if problems:
             raise Refusal(f"The new release {build.release_id} does not verify.", problems)
         _seal(aside)
         aside.rename(folder)
@@ -291,7 +306,10 @@ def _datapackage(
 
 def verify(folder: Path) -> list[str]:
     """What is wrong with a release, recomputed from its files alone; nothing where it is whole."""
-    notes = notes_of(folder)
+    try:
+        notes = notes_of(folder)
+    except Refusal as refusal:
+        return [str(refusal)]
     problems = []
     listed = {folder / name: expected for name, expected in notes["files"].items()}
     for path, expected in listed.items():
@@ -308,9 +326,13 @@ def verify(folder: Path) -> list[str]:
     if problems:
         return problems
     found = _tables_of(folder)
-    if sorted(found) != sorted(gate.PUBLISHED_TABLES) or sorted(found) != sorted(notes["tables"]):
-        problems.append(f"{DATABASE} holds {', '.join(found)}; expected {', '.join(gate.PUBLISHED_TABLES)}.")
+    if sorted(found) != sorted(notes["tables"]):
+        problems.append(f"{DATABASE} holds {', '.join(found)}; expected {', '.join(notes['tables'])}.")
     with open_release(folder) as connection:
+        said = {key: notes.get(key) for key in ("release_id", "git_commit", "provenance", "waves")}
+        info = connection.execute(f"select {', '.join(said)} from marts.release_info").fetchall()
+        if info != [tuple(said.values())]:
+            problems.append(f"release.json and {DATABASE} do not say the same of the release.")
         for table, expected in notes["tables"].items():
             if found.get(table) != expected:
                 problems.append(f"{DATABASE} table {table} is not the one that was published.")

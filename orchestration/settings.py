@@ -32,7 +32,7 @@ class Settings:
         """Read the CMHS_* variables and DAGSTER_HOME; what is not set lies inside the checkout."""
 
         def path(variable: str, default: str) -> Path:
-            return Path(os.environ.get(variable) or ROOT / default).expanduser().absolute()
+            return Path(os.environ.get(variable) or ROOT / default).expanduser().resolve()
 
         return cls(
             raw_dir=path("CMHS_RAW_DIR", "data/raw"),
@@ -50,8 +50,8 @@ class Settings:
 
     @property
     def state_dir(self) -> Path:
-        """The private folder of the warehouse, with what belongs to it: dbt's artifacts, lock, last run."""
-        return self.warehouse.parent
+        """The private folder beside the warehouse with what belongs to it: dbt's artifacts and the lock."""
+        return self.warehouse.with_name(self.warehouse.name + ".d")
 
     @property
     def dbt_project_dir(self) -> Path:
@@ -97,26 +97,28 @@ class Settings:
 
         What this process writes from now on is private to the user; a release is opened to all when it is whole.
         """
+        # Readers have to reach a release, so the folders above it are open where they are made here.
+        os.umask(0o022)
+        self.published_dir.mkdir(parents=True, exist_ok=True)
         os.umask(0o077)
         self.state_dir.mkdir(parents=True, exist_ok=True)
         self.dagster_home.mkdir(parents=True, exist_ok=True)
-        self.dagster_home.chmod(0o700)
-        self.published_dir.mkdir(parents=True, exist_ok=True)
-        self.published_dir.chmod(0o755)
         if self.dbt_project_dir != DBT_PROJECT_DIR:
             self.dbt_project_dir.mkdir(exist_ok=True)
             for part in DBT_PROJECT_PARTS:
                 link = self.dbt_project_dir / part
-                link.unlink(missing_ok=True)
-                link.symlink_to(self.seeds_dir if part == "seeds" else DBT_PROJECT_DIR / part)
+                target = self.seeds_dir if part == "seeds" else DBT_PROJECT_DIR / part
+                if not link.is_symlink() or link.readlink() != target:
+                    link.unlink(missing_ok=True)
+                    link.symlink_to(target)
         configuration = self.dagster_home / "dagster.yaml"
         if not configuration.exists():
             configuration.write_text(DAGSTER_YAML, encoding="utf-8")
 
 
-DAGSTER_YAML = """\
-# Written by the warehouse where it was missing; yours to edit.
-nux:
+DAGSTER_YAML_HEADER = "# Written by the warehouse where it was missing; yours to edit.\n"
+DAGSTER_YAML = f"""\
+{DAGSTER_YAML_HEADER}nux:
   enabled: false
 telemetry:
   enabled: false

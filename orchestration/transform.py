@@ -6,10 +6,12 @@ whether the result may be published (gate).
 
 import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -83,7 +85,12 @@ def prepare_manifest(settings: Settings) -> Path:
     digest = dbt_project_digest(settings)
     if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
         return manifest
-    settings.dbt_target_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    not_text = [path.name for path in sorted(settings.seeds_dir.glob("*.csv")) if not _is_utf8(path)]
+    if not_text:
+        raise Refusal(
+            "The crosswalk cannot be read.", [f"{name} is not UTF-8 text: save it as UTF-8." for name in not_text]
+        )
+    settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
     project, target = str(settings.dbt_project_dir), str(settings.dbt_target_dir)
     parsed = subprocess.run(
         ["dbt", "--quiet", "parse", "--project-dir", project, "--target-path", target, "--log-path", target],
@@ -97,6 +104,14 @@ def prepare_manifest(settings: Settings) -> Path:
     return manifest
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def check_crosswalk(settings: Settings) -> None:
     """Raise Refusal where a CSV of the crosswalk has not exactly the columns that the project describes."""
     manifest = json.loads((settings.dbt_target_dir / "manifest.json").read_text())
@@ -105,12 +120,11 @@ def check_crosswalk(settings: Settings) -> None:
         if node["resource_type"] != "seed":
             continue
         path = settings.seeds_dir / f"{node['name']}.csv"
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-        expected = list(node["columns"])
-        if sorted(header) != sorted(expected):
-            missing = ", ".join(name for name in expected if name not in header) or "none"
-            unknown = ", ".join(name for name in header if name not in expected) or "none"
+        header = next(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")), [])
+        expected = Counter(list(node["columns"]))
+        if Counter(header) != expected:
+            missing = ", ".join(expected - Counter(header)) or "none"
+            unknown = ", ".join(Counter(header) - expected) or "none"
             problems.append(f"{path.name}: columns missing: {missing}; columns unknown or repeated: {unknown}.")
     if problems:
         raise Refusal("The crosswalk cannot be read; nothing was built.", problems)
@@ -142,7 +156,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         run_results = json.loads((target / "run_results.json").read_text())
         manifest = json.loads((target / "manifest.json").read_text())
         with connect(settings.warehouse) as warehouse:
-            tables = gate.record_build(warehouse, run_results, manifest, fingerprint, context.run.run_id)
+            tables = gate.record_build(warehouse, run_results, fingerprint, context.run.run_id)
             problems = gate.problems_of_build(warehouse, run_results, manifest)
         with warnings.catch_warnings():
             # The version of an output's data is a beta parameter of a pinned Dagster.

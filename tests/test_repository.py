@@ -97,7 +97,7 @@ def test_purge_removes_what_a_deposit_left_and_keeps_the_deposit(small: Warehous
         ran = CliRunner().invoke(main, ["purge", "--yes"])
         assert ran.exit_code == 0, ran.output
         assert not settings.warehouse.exists()
-        assert not settings.dbt_target_dir.exists()
+        assert not settings.state_dir.exists()
         assert not settings.dagster_home.exists()
         assert not settings.current_release.exists()
         assert [p.name for p in (settings.published_dir / "releases").iterdir()] == [synthetic]

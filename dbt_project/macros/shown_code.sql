@@ -4,7 +4,7 @@
 -#}
 {% macro shown_code(code) -%}
     case
-        when regexp_matches({{ code }}, '^(-?[0-9]{1,4}([.;,][0-9]{1,3})*|[A-Za-z])$') then {{ code }}
+        when regexp_matches({{ code }}, '^(-?[0-9]{1,3}|[0-9]{1,2};[0-9]{1,2}|[A-Za-z])$') then {{ code }}
         else 'a text of ' || length({{ code }}) || ' characters'
     end
 {%- endmacro %}

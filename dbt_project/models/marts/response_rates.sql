@@ -100,9 +100,15 @@ national as (
 
 united as (
 
-    select * from national
+    select
+        *,
+        false as is_trust
+    from national
     union all
-    select * from by_trust
+    select
+        *,
+        true as is_trust
+    from by_trust
 
 ),
 
@@ -114,16 +120,26 @@ final as (
         united.geography_code,
         united.geography_name,
         united.sampled,
-        case when united.has_outcomes then united.undeliverable end as undeliverable,
-        case when united.has_outcomes then united.died end as died,
-        case when united.has_outcomes then united.not_eligible end as not_eligible,
+        -- Few persons of a trust have these outcomes; its rates are rounded so that they do not tell how many.
+        case when united.has_outcomes and not united.is_trust then united.undeliverable end as undeliverable,
+        case when united.has_outcomes and not united.is_trust then united.not_eligible end as not_eligible,
         united.responded,
-        cast(100 as double) * united.responded / nullif(united.sampled, 0) as response_rate,
         case
-            when united.has_outcomes
+            when united.is_trust then round(cast(100 as double) * united.responded / nullif(united.sampled, 0), 1)
+            else cast(100 as double) * united.responded / nullif(united.sampled, 0)
+        end as response_rate,
+        case
+            when not united.has_outcomes then null
+            when united.is_trust
                 then
-                    cast(100 as double) * united.responded
-                    / nullif(united.sampled - united.undeliverable - united.died - united.not_eligible, 0)
+                    round(
+                        cast(100 as double) * united.responded
+                        / nullif(united.sampled - united.undeliverable - united.died - united.not_eligible, 0),
+                        1
+                    )
+            else
+                cast(100 as double) * united.responded
+                / nullif(united.sampled - united.undeliverable - united.died - united.not_eligible, 0)
         end as adjusted_response_rate,
         waves.data_provenance
     from united

@@ -23,23 +23,50 @@ small as (
         bool_or(
             sampled < {{ var('minimum_published_cell') }} or responded < {{ var('minimum_published_cell') }}
         ) as is_small,
+        cast(sum(sampled) as bigint) as sampled,
         cast(sum(responded) as bigint) as responded
     from weight_cells
     group by survey_year, trust, weight_cell
 
 ),
 
--- Where a trust would have a single hidden cell, its published totals would give that cell away.
+-- What a trust's published totals leave to its hidden cells together is no small number either: the next smallest
+-- cells are hidden with them until there are two and both their counts are large enough.
 ordered as (
 
     select
-        small.*,
-        row_number() over (
-            partition by small.survey_year, small.trust
-            order by small.is_small desc nulls last, small.responded asc nulls last, small.weight_cell asc nulls last
-        ) as place,
-        sum(case when small.is_small then 1 else 0 end) over (partition by small.survey_year, small.trust) as hidden
+        survey_year,
+        trust,
+        weight_cell,
+        is_small,
+        bool_or(is_small) over (partition by survey_year, trust) as trust_has_small,
+        count(*) over before as hidden_before,
+        coalesce(sum(sampled) over before, 0) as sampled_before,
+        coalesce(sum(responded) over before, 0) as responded_before
     from small
+    window before as (
+        partition by survey_year, trust
+        order by is_small desc nulls last, responded asc nulls last, sampled asc nulls last, weight_cell asc nulls last
+        rows between unbounded preceding and 1 preceding
+    )
+
+),
+
+hide as (
+
+    select
+        survey_year,
+        trust,
+        weight_cell,
+        is_small or (
+            trust_has_small
+            and (
+                hidden_before < 2
+                or sampled_before < {{ var('minimum_published_cell') }}
+                or responded_before < {{ var('minimum_published_cell') }}
+            )
+        ) as hidden_cell
+    from ordered
 
 ),
 
@@ -64,14 +91,7 @@ final as (
         waves.data_provenance
     from weight_cells
     inner join waves on weight_cells.survey_year = waves.survey_year
-    inner join (
-        select
-            survey_year,
-            trust,
-            weight_cell,
-            is_small or (hidden = 1 and place = 2) as hidden_cell
-        from ordered
-    ) as hide
+    inner join hide
         on
             weight_cells.survey_year = hide.survey_year
             and weight_cells.trust = hide.trust

@@ -1,0 +1,6 @@
+{#- Lower-case letters, digits and underscores, a letter first: the value becomes part of a column's name. -#}
+{% test is_identifier(model, column_name) %}
+select {{ column_name }}
+from {{ model }}
+where not regexp_matches({{ column_name }}, '^[a-z][a-z0-9_]*$')
+{% endtest %}

@@ -1,0 +1,553 @@
+"""Faults planted in a published survey: each is refused by name, and what was published stays as it was."""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Warehouse
+
+import expectations
+from orchestration.errors import Refusal
+from orchestration.warehouse import connect
+
+FORMS, SAMPLED, CODEBOOK = "2013/hand_2013.csv", "2013/hand_2013_sampled.csv", "2013/hand_2013_codebook.csv"
+SPSS = "2014/hand_2014.sav"
+# What a respondent wrote and who it was: never in a message, wherever in a file it stands.
+WORDS, RECORD = "please tell nobody of my sister", "canary-4711"
+
+Row = dict[str, str]
+Plant = Callable[[Warehouse], None]
+
+
+# ---------------------------------------------------------------------------------------- planting
+
+
+def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
+    with path.open(encoding=encoding, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: list[Row], encoding: str = "utf-8") -> None:
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def register(warehouse: Warehouse, path: str, /, **changes: str) -> None:
+    """Make the registry agree with a file as it is now."""
+    content = (warehouse.raw_dir / path).read_bytes()
+    rows = read_rows(warehouse.raw_dir / "registry.csv")
+    [row] = [row for row in rows if row["path"] == path]
+    row.update({"sha256": hashlib.sha256(content).hexdigest(), "bytes": str(len(content))} | changes)
+    write_rows(warehouse.raw_dir / "registry.csv", rows)
+
+
+def unregister(warehouse: Warehouse, path: str) -> None:
+    rows = read_rows(warehouse.raw_dir / "registry.csv")
+    write_rows(warehouse.raw_dir / "registry.csv", [row for row in rows if row["path"] != path])
+
+
+def also_register(warehouse: Warehouse, path: str, /, **changes: str) -> None:
+    """A further row of the registry, like that of `path` but for the changes."""
+    rows = read_rows(warehouse.raw_dir / "registry.csv")
+    [row] = [row for row in rows if row["path"] == path]
+    write_rows(warehouse.raw_dir / "registry.csv", [*rows, row | changes])
+
+
+def in_bytes(path: str, change: Callable[[bytes], bytes]) -> Plant:
+    """Another content, registered as the new edition."""
+
+    def plant(warehouse: Warehouse) -> None:
+        file = warehouse.raw_dir / path
+        before = file.read_bytes()
+        file.write_bytes(change(before))
+        assert file.read_bytes() != before
+        register(warehouse, path)
+
+    return plant
+
+
+def in_rows(path: str, change: Callable[[list[Row]], Any]) -> Plant:
+    def plant(warehouse: Warehouse) -> None:
+        rows = read_rows(warehouse.raw_dir / path, "cp1252")
+        change(rows)
+        write_rows(warehouse.raw_dir / path, rows, "cp1252")
+        register(warehouse, path)
+
+    return plant
+
+
+def in_form(number: int, **cells: str) -> Plant:
+    """Other cells in one form; the form is also given a record number and words that must not come out."""
+
+    def change(rows: list[Row]) -> None:
+        rows[number].update({"RecNo": f"{RECORD}-{number}", "Comments": WORDS} | cells)
+
+    return in_rows(FORMS, change)
+
+
+def in_seed(name: str, change: Callable[[list[Row]], Any]) -> Plant:
+    def plant(warehouse: Warehouse) -> None:
+        path = warehouse.seeds_dir / f"{name}.csv"
+        header = path.read_text(encoding="utf-8").splitlines()[0]
+        rows = read_rows(path)
+        before = [dict(row) for row in rows]
+        change(rows)
+        assert rows != before
+        path.write_text(header + "\n", encoding="utf-8")
+        write_rows(path, rows)
+
+    return plant
+
+
+def in_seed_text(name: str, old: str, new: str, encoding: str = "utf-8") -> Plant:
+    def plant(warehouse: Warehouse) -> None:
+        path = warehouse.seeds_dir / f"{name}.csv"
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        path.write_bytes(text.replace(old, new).encode(encoding))
+
+    return plant
+
+
+def add(name: str, **cells: str) -> Plant:
+    return in_seed(name, lambda rows: rows.append(cells))
+
+
+def drop(name: str, **cells: str) -> Plant:
+    def change(rows: list[Row]) -> None:
+        rows[:] = [row for row in rows if not cells.items() <= row.items()]
+
+    return in_seed(name, change)
+
+
+def put(name: str, where: Row, **cells: str) -> Plant:
+    def change(rows: list[Row]) -> None:
+        [row] = [row for row in rows if where.items() <= row.items()]
+        row.update(cells)
+
+    return in_seed(name, change)
+
+
+def move_away(path: str) -> Plant:
+    def plant(warehouse: Warehouse) -> None:
+        (warehouse.raw_dir / path).unlink()
+        unregister(warehouse, path)
+
+    return plant
+
+
+# ---------------------------------------------------------------------------------------- the outcome
+
+
+def refusal_of(warehouse: Warehouse, *, force: bool = False) -> str:
+    """What a refused refresh says; nothing published may have changed, and no person's words may be in it."""
+    before = warehouse.published_bytes()
+    assert before["current"]
+
+    with pytest.raises(Refusal) as refused:
+        warehouse.refresh(force=force)
+
+    assert warehouse.published_bytes() == before
+    everything = "\n".join([str(refused.value), *warehouse.said])
+    assert WORDS not in everything
+    assert RECORD not in everything
+    return str(refused.value)
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def alter_one_byte(warehouse: Warehouse) -> None:
+    file = warehouse.raw_dir / FORMS
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(warehouse: Warehouse) -> None:
+    file = warehouse.raw_dir / SPSS
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def lead_outside(warehouse: Warehouse) -> None:
+    file = warehouse.raw_dir / FORMS
+    outside = warehouse.folder / "elsewhere.csv"
+    shutil.move(file, outside)
+    file.symlink_to(outside)
+
+
+def register_a_copy_as_another_wave(warehouse: Warehouse) -> None:
+    copy = "2015/hand_2015.sav"
+    (warehouse.raw_dir / "2015").mkdir()
+    shutil.copy(warehouse.raw_dir / SPSS, warehouse.raw_dir / copy)
+    also_register(warehouse, SPSS, path=copy, wave="2015")
+
+
+FILE_FAULTS: dict[str, tuple[Plant, list[str]]] = {
+    "one byte of a file altered": (alter_one_byte, [FORMS, "2013", "altered"]),
+    "a file cut short": (truncate, [SPSS, "2014", "truncated"]),
+    "a file missing": (lambda w: (w.raw_dir / SPSS).unlink(), [SPSS, "2014", "missing"]),
+    "a file nobody registered": (
+        lambda w: shutil.copy(w.raw_dir / FORMS, w.raw_dir / "2013/hand_2013_v2.csv"),
+        ["2013/hand_2013_v2.csv", "not registered"],
+    ),
+    "a registered file that leads outside": (lead_outside, [FORMS, "leads out"]),
+    "two files of one role in a wave": (
+        lambda w: also_register(w, FORMS, path="2013/hand_2013_v2.csv"),
+        ["wave 2013", "2 files of role responses", FORMS, "2013/hand_2013_v2.csv"],
+    ),
+    "one wave's file registered for another too": (
+        lambda w: also_register(w, FORMS, wave="2015"),
+        [FORMS, "registered 2 times"],
+    ),
+    "a copy of one wave's file registered for another": (
+        register_a_copy_as_another_wave,
+        [SPSS, "2015/hand_2015.sav", "same"],
+    ),
+    "a path that climbs out": (
+        lambda w: register(w, FORMS, path="../" + FORMS),
+        ["line 3", "../" + FORMS, "inside"],
+    ),
+    "synthetic and deposited files mixed": (
+        lambda w: register(w, SPSS, provenance="deposit"),
+        ["deposit and synthetic"],
+    ),
+    "no responses file for a wave": (
+        lambda w: (unregister(w, FORMS), (w.raw_dir / FORMS).unlink()),
+        ["wave 2013", "no file of role responses"],
+    ),
+    "no registry": (lambda w: (w.raw_dir / "registry.csv").unlink(), ["registry.csv", "no registry"]),
+}
+
+
+@pytest.mark.parametrize("fault", FILE_FAULTS)
+def test_a_fault_in_the_files_is_refused_before_anything_is_read(small: Warehouse, fault: str) -> None:
+    plant, words = FILE_FAULTS[fault]
+    warehouse_before = small.settings.warehouse.read_bytes()
+    plant(small)
+
+    said = refusal_of(small)
+
+    assert [word for word in words if word not in said] == []
+    assert small.settings.warehouse.read_bytes() == warehouse_before
+
+
+# ---------------------------------------------------------------------------------------- contents
+
+
+def utf_8(content: bytes) -> bytes:
+    return content.decode("cp1252").encode("utf-8")
+
+
+def with_words(content: bytes) -> bytes:
+    """The first form given a record number and words that must not come out."""
+    return content.replace(b"0101,", RECORD.encode() + b",", 1).replace(b"first copy", WORDS.encode(), 1)
+
+
+def one_cell_more(content: bytes) -> bytes:
+    lines = with_words(content).split(b"\n")
+    lines[1] += b",1"
+    return b"\n".join(lines)
+
+
+def spoiled_spss(content: bytes) -> bytes:
+    return content[:200] + bytes(len(content) - 200)
+
+
+CONTENT_FAULTS: dict[str, tuple[Plant, list[str]]] = {
+    "UTF-8 registered as windows-1252": (in_bytes(FORMS, utf_8), [FORMS, "wave 2013", "windows-1252", "UTF-8"]),
+    "windows-1252 registered as UTF-8": (
+        lambda w: (in_bytes(FORMS, with_words)(w), register(w, FORMS, encoding="utf-8")),
+        [FORMS, "wave 2013", "not utf-8", "line 2"],
+    ),
+    "a line with a cell too many": (
+        in_bytes(FORMS, one_cell_more),
+        [FORMS, "wave 2013", "line 2", "15 cells", "14"],
+    ),
+    "an empty file": (in_bytes(FORMS, lambda content: b""), [FORMS, "wave 2013", "empty"]),
+    "a header without rows": (
+        in_bytes(FORMS, lambda content: content.split(b"\n")[0] + b"\n"),
+        [FORMS, "wave 2013", "no rows"],
+    ),
+    "an SPSS file that is none": (in_bytes(SPSS, spoiled_spss), [SPSS, "wave 2014", "sav"]),
+    "a column name twice": (
+        in_bytes(FORMS, lambda content: with_words(content).replace(b",Q4,", b",q3,", 1)),
+        [FORMS, "wave 2013", "'q3'", "2 times"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CONTENT_FAULTS)
+def test_a_file_that_cannot_be_read_is_refused_and_the_landed_one_stays(small: Warehouse, fault: str) -> None:
+    plant, words = CONTENT_FAULTS[fault]
+    landed = "select * from raw.files order by all"
+    forms = "select * from raw.responses_2013 order by _row"
+    before = small.query(landed), small.query(forms)
+    plant(small)
+
+    said = refusal_of(small)
+
+    assert [word for word in words if word not in said] == []
+    assert small.query(landed).equals(before[0])
+    assert small.query(forms).equals(before[1])
+
+
+# ---------------------------------------------------------------------------------------- building
+
+
+def draw_fewer(rows: list[Row], *place: str) -> None:
+    """One person drawn in each row of a trust, or two in each of a trust's age band and sex."""
+    chosen = [row for row in rows if (row["Trust"], row["AgeBand"], row["Sex"])[: len(place)] == place]
+    assert chosen
+    for row in chosen:
+        row["Persons"] = "1" if len(place) == 1 else "2"
+
+
+# Faults of one group are planted together: a refusal names all of them.
+GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
+    "forms": {
+        "an unknown code of a question": (
+            in_form(20, Q3="7"),
+            ["survey_year 2013, question_id support_work, raw_column Q3, code 7,", "response_map"],
+        ),
+        "words where a code belongs": (in_form(21, Q1=WORDS), ["raw_column Q1, code a text of 31 characters"]),
+        "an unknown outcome": (in_form(28, Outcome="8"), ["outcome", "raw_column Outcome, code 8,", "key_codes"]),
+        "an unknown gender": (in_form(22, Sex="5"), ["questionnaire_gender, raw_column Sex, code 5,"]),
+        "words where a year belongs": (
+            in_form(23, BirthYear=WORDS),
+            ["questionnaire_age, raw_column BirthYear", "no numbers"],
+        ),
+    },
+    "blanks": {
+        "a form without trust": (
+            in_form(20, TrustCode=" "),
+            ["check no_nulls of stg_responses.trust: 1 found:", "survey_year 2013, n 1"],
+        ),
+        "a column nobody knows": (
+            in_rows(FORMS, lambda rows: [row.update(Q6="1") for row in rows]),
+            ["survey_year 2013, file_role responses, raw_column Q6", "ignored_columns"],
+        ),
+    },
+    "crosswalk": {
+        "a question mapped to a column that is not there": (
+            put("question_map", {"survey_year": "2013", "question_id": "overall_experience"}, raw_column="Q55"),
+            ["survey_year 2013", "raw_column q55, seed question_map", "no such column"],
+        ),
+        "a code of a key variable that nothing has": (
+            add("key_codes", survey_year="2014", file_role="responses", variable="frame_gender", code="77",
+                value="missing"),
+            ["every_key_code_is_mapped", "variable frame_gender, code 77", "key_codes"],
+        ),
+        "a filter code that nothing has": (
+            add("routing", survey_year="2014", question_id="contact_care_coordinator",
+                filter_question_id="in_charge_type", filter_code="66"),
+            ["routing_matches_the_crosswalk", "filter_question_id in_charge_type, filter_code 66"],
+        ),
+        "no verdict on comparability": (
+            drop("comparability", question_id="overall_experience"),
+            ["question_id overall_experience, from_year 2013, to_year 2014", "comparability"],
+        ),
+        "a response nobody listed": (
+            put("response_map", {"survey_year": "2013", "question_id": "in_charge_known", "code": "2"},
+                response="nope"),
+            ["every_response_is_known", "question_id in_charge_known, code 2", "response nope"],
+        ),
+        "a value that no outcome has": (
+            put("key_codes", {"survey_year": "2014", "variable": "outcome", "code": "4"}, value="ill"),
+            ["key_code_values_are_known", "variable outcome, code 4, value ill"],
+        ),
+        "an accepted disagreement with nothing": (
+            add("revisions", question_id="support_work", survey_year="2014", response="yes_definitely",
+                vintage="2015-01", reason="why", reviewer="who", reviewed_on="2020-01-01"),
+            ["revisions_match_a_published_figure", "question_id support_work", "response yes_definitely"],
+        ),
+    },
+    "waves": {
+        "a wave of the crosswalk that is not registered": (
+            lambda w: [move_away(path)(w) for path in (FORMS, SAMPLED, CODEBOOK)],
+            ["survey_year 2013, what_to_do", "register its responses file"],
+        ),
+        "a registered wave without a row in the crosswalk": (
+            drop("waves", survey_year="2014"),
+            ["survey_year 2014, what_to_do", "the seed waves does not: add its row"],
+        ),
+        "a row of the crosswalk twice": (
+            in_seed("questions", lambda rows: rows.append(dict(rows[0]))),
+            ["unique_grain of questions", "question_id contact_care_coordinator, n 2"],
+        ),
+        "words where a number belongs in the crosswalk": (
+            put("expected_rows", {"survey_year": "2013", "question_id": "in_charge_known"}, minimum_base="many"),
+            ["seed expected_rows could not be built"],
+        ),
+    },
+    "a crosswalk with other columns": {
+        "a column of the crosswalk renamed": (
+            in_seed_text("comparability", "comparable,note", "comparable,notes"),
+            ["comparability.csv: columns missing: note; columns unknown or repeated: notes."],
+        ),
+        "a column of the crosswalk twice": (
+            in_seed_text("genders", "gender,position,label", "gender,position,position"),
+            ["genders.csv: columns missing: label; columns unknown or repeated: position"],
+        ),
+    },
+    "a crosswalk in another encoding": {
+        "a seed saved as windows-1252": (
+            in_seed_text("question_map", "Do you know who", "Do you know – who", encoding="cp1252"),
+            ["question_map", "UTF-8"],
+        ),
+    },
+    "a crosswalk that lacks a part": {
+        "a seed that is not there": (
+            lambda w: (w.seeds_dir / "genders.csv").unlink(),
+            ["cannot be parsed", "genders"],
+        ),
+    },
+    "cells": {
+        "a code that nothing has": (
+            add("response_map", survey_year="2014", question_id="support_work", code="44",
+                treatment="not_applicable", response="", label="Never offered"),
+            ["every_response_map_row_is_used", "survey_year 2014, question_id support_work, code 44"],
+        ),
+        "fewer persons drawn in a cell than forms": (
+            in_rows(SAMPLED, lambda rows: draw_fewer(rows, "T01", "1", "2")),
+            ["survey_year 2013, trust T01, weight_cell female:age_18_50, sampled 6, responded 10"],
+        ),
+    },
+    "trusts": {
+        "fewer persons drawn in a trust than forms": (
+            in_rows(SAMPLED, lambda rows: draw_fewer(rows, "T02")),
+            ["survey_year 2013, trust T02, sampled 10, responded 16", "fewer persons were drawn"],
+        ),
+        "a trust from which nobody answered": (
+            in_rows(SAMPLED, lambda rows: rows.append(rows[3] | {"Trust": "T04", "Persons": "9"})),
+            ["survey_year 2013, trust T04, sampled 9, responded 0", "nobody responded"],
+        ),
+    },
+    "figures": {
+        "a published figure that is not reproduced": (
+            put("published_figures", {"survey_year": "2014", "response": "8"}, published_pct="33"),
+            ["survey_year 2014, question_id overall_experience, response 8, verdict disagrees",
+             "published 33.0, ours 31.988"],
+        ),
+        "an implausible change": (
+            put("waves", {"survey_year": "2014"}, maximum_change="12.5"),
+            ["overall_experience: expected no change", "survey_year 2014, score 8"],
+        ),
+        "fewer answers than believable": (
+            put("expected_rows", {"survey_year": "2013", "question_id": "in_charge_known"}, minimum_base="46"),
+            ["bases at least as large", "survey_year 2013, question_id in_charge_known"],
+        ),
+        "too low a response rate": (
+            put("waves", {"survey_year": "2013"}, minimum_response_rate="19"),
+            ["response rate not below the waves seed", "survey_year 2013"],
+        ),
+        "fewer trusts than expected": (
+            put("waves", {"survey_year": "2014"}, minimum_trusts="4", maximum_trusts="9"),
+            ["not fewer trusts than the waves seed says", "survey_year 2014"],
+        ),
+        "an implausible effect of the weights": (
+            put("waves", {"survey_year": "2013"}, maximum_weighting_effect="3.9"),
+            ["weighting moves no share by more", "survey_year 2013, question_id overall_experience, response 9"],
+        ),
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refused(hand_worked: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """What a refresh says with all faults of a group planted; each group runs once."""
+    known: dict[str, str] = {}
+
+    def run(group: str) -> str:
+        if group not in known:
+            warehouse = hand_worked.copy(tmp_path_factory.mktemp("faults") / "small")
+            for plant, _ in GROUPS[group].values():
+                plant(warehouse)
+            known[group] = refusal_of(warehouse)
+        return known[group]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("group", "fault"),
+    [
+        pytest.param(group, fault, marks=pytest.mark.xdist_group(f"faults {group}"), id=fault)
+        for group, faults in GROUPS.items()
+        for fault in faults
+    ],
+)
+def test_a_fault_that_shows_while_building_is_refused_by_name(
+    refused: Callable[[str], str], group: str, fault: str
+) -> None:
+    _, words = GROUPS[group][fault]
+
+    said = refused(group)
+
+    assert [word for word in words if word not in said] == []
+
+
+def test_an_expectation_that_is_itself_broken_does_not_pass(
+    hand_worked: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(expectations.FOLDER, tmp_path / "expectations")
+    suite = json.loads((folder / "overall_experience.json").read_text(encoding="utf-8"))
+    suite["expectations"][1]["kwargs"]["column"] = "no_such_column"
+    (folder / "overall_experience.json").write_text(json.dumps(suite), encoding="utf-8")
+    monkeypatch.setattr(expectations, "FOLDER", folder)
+
+    with connect(hand_worked.settings.warehouse, read_only=True) as warehouse:
+        outcomes = expectations.run_suites(warehouse)
+
+    assert [
+        (outcome.suite, outcome.status)
+        for outcome in outcomes
+        if outcome.expected == "shares between 0 and 100 percent" and "no_such_column" in outcome.check_id
+    ] == [("overall_experience", "error")]
+    assert {outcome.status for outcome in outcomes} == {"pass", "error"}
+    [broken] = [outcome for outcome in outcomes if outcome.status == "error"]
+    assert "overall_experience: the expectation 'shares between 0 and 100 percent' is broken" in broken.sentence
+
+
+# ---------------------------------------------------------------------------------------- afterwards
+
+
+def test_a_fault_is_refused_again_until_what_the_refusal_asks_for_is_done(small: Warehouse) -> None:
+    releases = [name for name in small.published_bytes() if name.endswith("release.json")]
+    in_form(20, Q3="7")(small)
+
+    first, second = refusal_of(small), refusal_of(small)
+
+    unknown = "question_id support_work, raw_column Q3, code 7, n 1, what_to_do add the code to response_map"
+    assert unknown in first
+    assert unknown in second
+    add("response_map", survey_year="2013", question_id="support_work", code="7", treatment="out_of_range",
+        response="", label="Not a code of this question")(small)  # fmt: skip
+    assert small.refresh().changed
+    assert len([name for name in small.published_bytes() if name.endswith("release.json")]) == len(releases) + 1
+    counted = small.published(
+        "select n from marts.exclusions where survey_year = 2013 and question_id = 'support_work' "
+        "and status = 'out_of_range'"
+    )
+    assert counted["n"].tolist() == [1]
+    assert not small.refresh().changed
+
+
+def test_a_file_put_back_as_it_was_needs_no_new_release(small: Warehouse) -> None:
+    before = small.published_bytes()
+    content = (small.raw_dir / FORMS).read_bytes()
+    alter_one_byte(small)
+    refusal_of(small)
+    refusal_of(small)
+
+    (small.raw_dir / FORMS).write_bytes(content)
+
+    assert not small.refresh().changed
+    assert small.published_bytes() == before

@@ -1,0 +1,234 @@
+"""The list of raw files: everything wrong with it is named with its line, and files must be what it says."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from orchestration.errors import Refusal
+from orchestration.registry import COLUMNS, RawFile, read_registry, verify_files
+
+Row = dict[str, str]
+
+
+def row(**cells: str) -> Row:
+    """A row in order; its file holds the four bytes of `good`."""
+    return {
+        "wave": "2013",
+        "path": "2013/forms.csv",
+        "role": "responses",
+        "format": "csv",
+        "encoding": "utf-8",
+        "sha256": hashlib.sha256(b"good").hexdigest(),
+        "bytes": "4",
+        "study_number": "",
+        "edition": "1",
+        "licence": "none",
+        "provenance": "synthetic",
+    } | cells
+
+
+SAMPLED = {"path": "2013/sampled.csv", "role": "sampled"}
+
+
+def write(folder: Path, *rows: Row, columns: tuple[str, ...] = tuple(COLUMNS)) -> Path:
+    path = folder / "registry.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_with_files(folder: Path, *rows: Row) -> list[RawFile]:
+    for each in rows:
+        file = folder / each["path"]
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"good")
+    return read_registry(write(folder, *rows))
+
+
+def refusal_of(registry: Path) -> Refusal:
+    with pytest.raises(Refusal) as refused:
+        read_registry(registry)
+    return refused.value
+
+
+def test_files_are_listed_by_wave_and_role_whatever_the_order_of_the_rows(tmp_path: Path) -> None:
+    later = row(wave="2014", path="2014/forms.sav", format="sav", study_number="7575", sha256="0" * 64)
+
+    files = read_registry(write(tmp_path, later, row(**SAMPLED, sha256="1" * 64), row()))
+
+    assert [(file.wave, file.role, file.path) for file in files] == [
+        (2013, "responses", "2013/forms.csv"),
+        (2013, "sampled", "2013/sampled.csv"),
+        (2014, "responses", "2014/forms.sav"),
+    ]
+    assert files[0].bytes == 4
+    assert files[2].study_number == "7575"
+
+
+def test_columns_may_stand_in_any_order_and_a_byte_order_mark_is_none_of_them(tmp_path: Path) -> None:
+    path = write(tmp_path, row(), columns=tuple(reversed(COLUMNS)))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    assert [file.path for file in read_registry(path)] == ["2013/forms.csv"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("wave", "", "wave is ''; expected a whole number"),
+        ("wave", "2013/14", "wave is '2013/14'; expected a whole number"),
+        ("wave", "-2013", "wave is '-2013'; expected a whole number"),
+        ("wave", "²⁰¹³", "wave is '²⁰¹³'; expected a whole number"),
+        ("bytes", "4.0", "bytes is '4.0'; expected a whole number"),
+        ("role", "forms", "role is 'forms'; expected one of responses, sampled, codebook"),
+        ("format", "xlsx", "format is 'xlsx'; expected one of sav, dta, tab, csv"),
+        ("encoding", "latin-1", "encoding is 'latin-1'; expected one of utf-8, windows-1252"),
+        ("provenance", "", "provenance is ''; expected one of synthetic, deposit"),
+        ("sha256", "abc", "sha256 is not 64 lower-case hexadecimal digits"),
+        ("sha256", "A" * 64, "sha256 is not 64 lower-case hexadecimal digits"),
+        ("path", "", "path is ''; expected a path inside the folder"),
+        ("path", "/etc/passwd", "path is '/etc/passwd'; expected a path inside the folder"),
+        ("path", "2013/../../x", "path is '2013/../../x'; expected a path inside the folder"),
+    ],
+)
+def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, column: str, value: str, said: str) -> None:
+    refusal = refusal_of(write(tmp_path, row(), row(**(SAMPLED | {column: value}))))
+
+    [problem] = [problem for problem in refusal.problems if "line" in problem]
+    assert problem.startswith(f"registry.csv line 3: {said}")
+
+
+@pytest.mark.parametrize("file_format", ["sav", "dta"])
+def test_a_codebook_that_is_no_text_is_refused(tmp_path: Path, file_format: str) -> None:
+    """SPSS and Stata files carry their labels themselves."""
+    codebook = row(path="2013/codebook", role="codebook", format=file_format, sha256="1" * 64)
+
+    [problem] = refusal_of(write(tmp_path, row(), codebook)).problems
+
+    assert problem.startswith("registry.csv line 3: ")
+    assert "codebook" in problem
+    assert f"'{file_format}'" in problem
+
+
+def test_a_row_with_a_cell_too_few_or_too_many_is_named_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, row(), row(**SAMPLED), row(wave="2014", path="2014/forms.csv", sha256="1" * 64))
+    lines = path.read_text().splitlines()
+    lines[2], lines[3] = lines[2].rpartition(",")[0], lines[3] + ",more"
+    path.write_text("\n".join(lines) + "\n")
+
+    problems = [problem for problem in refusal_of(path).problems if "line" in problem]
+
+    assert problems == ["registry.csv line 3: has not 11 cells.", "registry.csv line 4: has not 11 cells."]
+
+
+def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
+    refusal = refusal_of(
+        write(
+            tmp_path,
+            row(role="forms", bytes="many"),
+            row(wave="2014", path="2014/a.csv", encoding="ascii"),
+            row(wave="2015", path="2015/sampled.csv", role="sampled"),
+        )
+    )
+
+    said = str(refusal)
+    for words in (
+        "line 2: role is 'forms'",
+        "line 2: bytes is 'many'",
+        "line 3: encoding is 'ascii'",
+        "wave 2015 has no file of role responses",
+    ):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "lists no file"),
+        ([row(), row(path="2013/new.csv", sha256="1" * 64)], "wave 2013 has 2 files of role responses"),
+        ([row(), row(wave="2014")], "2013/forms.csv is registered 2 times"),
+        ([row(**SAMPLED)], "wave 2013 has no file of role responses"),
+        (
+            [row(), row(wave="2014", path="2014/a.csv", sha256="1" * 64, provenance="deposit")],
+            "mixes deposit and synthetic",
+        ),
+        ([row(), row(wave="2014", path="2014/copy.csv")], "2013/forms.csv and 2014/copy.csv"),
+    ],
+    ids=["no file", "two of one role", "one path twice", "no responses", "two provenances", "one content twice"],
+)
+def test_rows_that_do_not_go_together_are_refused(tmp_path: Path, rows: list[Row], said: str) -> None:
+    assert said in str(refusal_of(write(tmp_path, *rows)))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "has the columns"),
+        (b"wave,path\n2013,x\n", "has the columns wave, path; expected wave, path, role"),
+        (",".join(COLUMNS).encode() + b"\n\xff\n", "not a UTF-8 CSV file"),
+        (",".join(COLUMNS).encode() + b'\n"open\n', "not a UTF-8 CSV file"),
+    ],
+    ids=["empty", "columns missing", "no UTF-8", "an open quote"],
+)
+def test_a_registry_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "registry.csv"
+    path.write_bytes(content)
+
+    assert said in str(refusal_of(path))
+
+
+def test_a_missing_registry_is_said_to_be_missing_with_what_to_do(tmp_path: Path) -> None:
+    refusal = refusal_of(tmp_path / "registry.csv")
+
+    assert "no registry" in refusal.headline
+    assert "CMHS_RAW_DIR" in str(refusal)
+
+
+def test_registered_files_that_are_there_pass_and_hidden_files_do_not_matter(tmp_path: Path) -> None:
+    files = write_with_files(tmp_path, row())
+    (tmp_path / ".DS_Store").touch()
+
+    verify_files(tmp_path, files)
+
+
+def test_every_file_that_is_not_as_registered_is_named(tmp_path: Path) -> None:
+    rows = [
+        row(wave=str(wave), path=f"{wave}/forms.csv", sha256=sha256)
+        for wave, sha256 in ((2013, "0" * 64), (2014, "1" * 64), (2015, "2" * 64), (2016, "3" * 64))
+    ]
+    files = write_with_files(tmp_path, *rows)
+    (tmp_path / "2014" / "forms.csv").write_bytes(b"too long")
+    (tmp_path / "2015" / "forms.csv").write_bytes(b"cut")
+    (tmp_path / "2016" / "forms.csv").unlink()
+    (tmp_path / "2016" / "new.csv").touch()
+
+    with pytest.raises(Refusal) as refused:
+        verify_files(tmp_path, files)
+
+    for problem, words in zip(
+        refused.value.problems,
+        (
+            "2013/forms.csv (wave 2013, responses) has SHA-256",
+            "2014/forms.csv (wave 2014, responses) has 8 bytes; registered are 4: it is longer than registered",
+            "2015/forms.csv (wave 2015, responses) has 3 bytes; registered are 4: it is truncated",
+            "2016/forms.csv (wave 2016, responses) is missing",
+            "2016/new.csv is not registered",
+        ),
+        strict=True,
+    ):
+        assert problem.startswith(words)
+
+
+def test_a_registered_link_out_of_the_folder_is_refused_though_its_content_is_right(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    files = write_with_files(raw, row())
+    (raw / "2013" / "forms.csv").rename(tmp_path / "forms.csv")
+    (raw / "2013" / "forms.csv").symlink_to(tmp_path / "forms.csv")
+
+    with pytest.raises(Refusal, match="leads out of the folder"):
+        verify_files(raw, files)
