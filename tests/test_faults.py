@@ -354,6 +354,10 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
             drop("comparability", question_id="overall_experience"),
             ["question_id overall_experience, from_year 2013, to_year 2014", "comparability"],
         ),
+        "a question without a believable base": (
+            drop("expected_rows", survey_year="2014", question_id="in_charge_type"),
+            ["every_question_has_an_expected_base", "survey_year 2014, question_id in_charge_type"],
+        ),
         "a response nobody listed": (
             put("response_map", {"survey_year": "2013", "question_id": "in_charge_known", "code": "2"},
                 response="nope"),
@@ -443,6 +447,15 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
         "fewer answers than believable": (
             put("expected_rows", {"survey_year": "2013", "question_id": "in_charge_known"}, minimum_base="46"),
             ["bases at least as large", "survey_year 2013, question_id in_charge_known"],
+        ),
+        "fewer answers than believable where the figure is hidden": (
+            put("expected_rows", {"survey_year": "2014", "question_id": "support_work"}, minimum_base="18"),
+            ["support_not_received: expected bases at least as large", "survey_year 2014, area work"],
+        ),
+        "more unreadable answers than believable": (
+            put("waves", {"survey_year": "2013"}, maximum_unreadable="4.8"),
+            ["not more answers with two ticks or out of range than the waves seed allows",
+             "survey_year 2013, question_id contact_care_coordinator"],
         ),
         "too low a response rate": (
             put("waves", {"survey_year": "2013"}, minimum_response_rate="19"),

@@ -14,6 +14,7 @@ from conftest import Warehouse
 from orchestration import release
 from orchestration.errors import Refusal
 from orchestration.gate import PUBLISHED_TABLES
+from orchestration.warehouse import connect
 
 TYPES = {"BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP"}
 OLDER = "20000101T000000Z-older"
@@ -291,8 +292,11 @@ def test_a_file_that_was_added_is_found(copy: Path) -> None:
     assert release.verify(copy) == ["csv/more.csv does not belong to the release."]
 
 
-def test_a_release_without_its_notes_is_none(copy: Path) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}"])
+def test_a_release_without_its_notes_is_none(copy: Path, content: bytes | None) -> None:
     (copy / "release.json").unlink()
+    if content is not None:
+        (copy / "release.json").write_bytes(content)
 
     [problem] = release.verify(copy)
 
@@ -421,3 +425,46 @@ def test_a_build_that_was_superseded_is_not_published_a_second_time(superseded: 
         publish(superseded)
 
     assert superseded.published_bytes() == before
+
+
+def back_to_the_older_release(warehouse: Warehouse) -> None:
+    """As a run leaves it that was killed before it pointed `current` at what it had made."""
+    warehouse.settings.current_release.unlink()
+    warehouse.settings.current_release.symlink_to(f"releases/{OLDER}")
+    with connect(warehouse.settings.warehouse) as connection:
+        connection.execute("delete from gate.published")
+
+
+def test_a_publication_that_was_cut_off_before_the_switch_is_finished(superseded: Warehouse) -> None:
+    new = publish(superseded)
+    after = superseded.published_bytes()
+    back_to_the_older_release(superseded)
+
+    assert publish(superseded) == new
+
+    assert superseded.published_bytes() == after
+
+
+def test_a_damaged_release_is_not_switched_to(superseded: Warehouse) -> None:
+    new = publish(superseded)
+    back_to_the_older_release(superseded)
+    (new / "csv" / "estimates.csv").chmod(0o644)
+    (new / "csv" / "estimates.csv").write_text("")
+    before = superseded.published_bytes()
+
+    with pytest.raises(Refusal, match="damaged"):
+        publish(superseded)
+
+    assert superseded.published_bytes() == before
+
+
+def test_a_folder_where_the_link_belongs_is_left_alone(small: Warehouse) -> None:
+    link = small.settings.current_release
+    link.unlink()
+    link.mkdir()
+    (link / "mine").write_text("x")
+
+    with pytest.raises(Refusal, match="no link"):
+        publish(small)
+
+    assert (link / "mine").read_text() == "x"
