@@ -307,6 +307,8 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
     problems = _stale(warehouse, settings, build)
     if not manifest:
         problems.append("dbt's manifest is gone, so nobody knows what had to be checked: refresh again.")
+    elif manifest["metadata"]["invocation_id"] != build.build_id:
+        problems.append("dbt's manifest is not the one of this build, so its checks may be others: refresh again.")
     recorded: dict[str, tuple[str, str, int]] = {
         check_id: (status, recorded_hash, failures)
         for check_id, status, recorded_hash, failures in warehouse.execute(

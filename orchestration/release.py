@@ -321,7 +321,7 @@ def verify(folder: Path) -> list[str]:
     problems += [
         f"{path.relative_to(folder)} does not belong to the release."
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path not in known and path.suffix != ".wal"
+        if path.is_file() and path not in known
     ]
     if problems:
         return problems

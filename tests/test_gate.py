@@ -327,3 +327,12 @@ def test_dagster_cannot_get_past_the_gate_by_materializing_the_release_alone(sma
     [failure] = [event for event in result.all_events if event.is_step_failure]
     assert f"dbt check {NAME} has no recorded result in this build." in str(failure.step_failure_data.error)
     assert small.published_bytes() == before
+
+
+def test_a_list_of_checks_that_another_run_of_dbt_left_is_no_evidence(small: Warehouse) -> None:
+    path = small.settings.dbt_target_dir / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["metadata"]["invocation_id"] = "another run"
+    path.write_text(json.dumps(manifest))
+
+    assert "manifest is not the one of this build" in str(refusal_of(small))

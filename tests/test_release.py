@@ -468,3 +468,9 @@ def test_a_folder_where_the_link_belongs_is_left_alone(small: Warehouse) -> None
         publish(small)
 
     assert (link / "mine").read_text() == "x"
+
+
+def test_a_write_ahead_log_that_a_client_left_is_found(copy: Path) -> None:
+    (copy / "cmhs_marts.duckdb.wal").write_bytes(b"changes that DuckDB would replay")
+
+    assert release.verify(copy) == ["cmhs_marts.duckdb.wal does not belong to the release."]
