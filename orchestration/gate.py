@@ -22,7 +22,7 @@ from orchestration.fingerprint import fingerprint_of
 from orchestration.lock import WriterLock
 from orchestration.registry import read_registry
 from orchestration.settings import Settings
-from orchestration.warehouse import connect, content_hash
+from orchestration.warehouse import connect, content_hash, tables_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -98,9 +98,8 @@ def record_build(
     now = datetime.now(UTC).replace(tzinfo=None)
     tables: dict[tuple[str, str], Table] = {}
     warehouse.execute(SCHEMA)
-    existing = warehouse.execute("select schema_name, table_name from duckdb_tables()").fetchall()
-    for schema, name in sorted(existing):
-        if schema in ("marts", "intermediate", "crosswalk"):
+    for schema in ("crosswalk", "intermediate", "marts"):
+        for name in tables_in(warehouse, schema):
             rows = warehouse.execute(f'select count(*) from "{schema}"."{name}"').fetchall()[0][0]
             tables[schema, name] = Table(rows, content_hash(warehouse, schema, name) if schema == "marts" else "")
     release_id = "unpublished"
@@ -127,16 +126,15 @@ def record_build(
             f"delete from gate.{table} where build_id not in "
             f"(select build_id from gate.builds order by rowid desc limit {BUILDS_KEPT})"
         )
-    warehouse.execute("delete from gate.published")
+    mark_changed(warehouse)
     warehouse.commit()
     return tables
 
 
 def mark_published(warehouse: "duckdb.DuckDBPyConnection", build: Build) -> None:
     """Write down that the warehouse, as it stands, is published."""
-    warehouse.execute(SCHEMA)
     warehouse.begin()
-    warehouse.execute("delete from gate.published")
+    mark_changed(warehouse)
     warehouse.execute("insert into gate.published values (?, ?)", [build.release_id, build.fingerprint])
     warehouse.commit()
 
@@ -149,10 +147,9 @@ def mark_changed(warehouse: "duckdb.DuckDBPyConnection") -> None:
 
 def published_as(warehouse: "duckdb.DuckDBPyConnection") -> tuple[str, str] | None:
     """Release id and fingerprint that the warehouse, as it stands, was published with; None where it was not."""
-    exists = warehouse.execute(
-        "select count(*) from duckdb_tables() where schema_name = 'gate' and table_name = 'published'"
-    ).fetchall()[0][0]
-    rows = warehouse.execute("select release_id, fingerprint from gate.published").fetchall() if exists else []
+    if "published" not in tables_in(warehouse, "gate"):
+        return None
+    rows = warehouse.execute("select release_id, fingerprint from gate.published").fetchall()
     return (rows[0][0], rows[0][1]) if rows else None
 
 
@@ -226,16 +223,14 @@ def _failing_rows(warehouse: "duckdb.DuckDBPyConnection", node: Mapping[str, Any
 
 def last_build(warehouse: "duckdb.DuckDBPyConnection") -> Build:
     """The last build of the warehouse. Raises Refusal where there is none."""
-    exists = warehouse.execute(
-        "select count(*) from duckdb_tables() where schema_name = 'gate' and table_name = 'builds'"
-    ).fetchall()[0][0]
-    row = warehouse.execute(
-        "select build_id, release_id, fingerprint, dagster_run_id from gate.builds "
-        "order by rowid desc limit 1"
-    ).fetchone() if exists else None  # fmt: skip
-    if row is None:
+    rows: list[tuple[str, str, str, str]] = []
+    if "builds" in tables_in(warehouse, "gate"):
+        rows = warehouse.execute(
+            "select build_id, release_id, fingerprint, dagster_run_id from gate.builds order by rowid desc limit 1"
+        ).fetchall()
+    if not rows:
         raise Refusal("The warehouse holds no build.", ["Run `cmhs refresh`."])
-    return Build(*row)
+    return Build(*rows[0])
 
 
 def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
@@ -304,7 +299,9 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
     build = last_build(warehouse)
     manifest_path = settings.dbt_target_dir / "manifest.json"
     manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
-    problems = _stale(warehouse, settings, build)
+    there = tables_in(warehouse, "marts")
+    hashes = {name: content_hash(warehouse, "marts", name) for name in PUBLISHED_TABLES if name in there}
+    problems = _stale(warehouse, settings, build, hashes)
     if not manifest:
         problems.append("dbt's manifest is gone, so nobody knows what had to be checked: refresh again.")
     elif manifest["metadata"]["invocation_id"] != build.build_id:
@@ -318,13 +315,15 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
         ).fetchall()
     }
     problems += _problems_of_dbt_checks(manifest, recorded)
-    problems += _problems_of_suites(warehouse, recorded)
+    problems += _problems_of_suites(hashes, recorded)
     if problems:
         raise Refusal(f"Build {build.build_id} may not be published.", problems)
     return build
 
 
-def _stale(warehouse: "duckdb.DuckDBPyConnection", settings: Settings, build: Build) -> list[str]:
+def _stale(
+    warehouse: "duckdb.DuckDBPyConnection", settings: Settings, build: Build, hashes: Mapping[str, str]
+) -> list[str]:
     problems = []
     files = read_registry(settings.registry)
     if fingerprint_of(settings, files) != build.fingerprint:
@@ -338,16 +337,10 @@ def _stale(warehouse: "duckdb.DuckDBPyConnection", settings: Settings, build: Bu
             [build.build_id],
         ).fetchall()
     )
-    there = {
-        name
-        for (name,) in warehouse.execute(
-            "select table_name from duckdb_tables() where schema_name = 'marts'"
-        ).fetchall()
-    }
     for table in PUBLISHED_TABLES:
-        if table not in left or table not in there:
+        if table not in left or table not in hashes:
             problems.append(f"marts.{table} was not made by this build.")
-        elif content_hash(warehouse, "marts", table) != left[table]:
+        elif hashes[table] != left[table]:
             problems.append(f"marts.{table} is not as the build left it.")
     return problems
 
@@ -371,18 +364,12 @@ def _problems_of_dbt_checks(manifest: Mapping[str, Any], recorded: Mapping[str, 
     return sorted(set(problems))
 
 
-def _problems_of_suites(
-    warehouse: "duckdb.DuckDBPyConnection", recorded: Mapping[str, tuple[str, str, int]]
-) -> list[str]:
+def _problems_of_suites(hashes: Mapping[str, str], recorded: Mapping[str, tuple[str, str, int]]) -> list[str]:
     problems = []
     suites = set(expectations.suite_names())
     expected = set(PUBLISHED_TABLES) - set(WITHOUT_SUITE)
     problems += [f"Table {name} has no suite of expectations." for name in sorted(expected - suites)]
     for suite in sorted(suites & expected):
-        there = warehouse.execute(
-            "select count(*) from duckdb_tables() where schema_name = 'marts' and table_name = ?", [suite]
-        ).fetchall()[0][0]
-        now = content_hash(warehouse, "marts", suite) if there else ""
         check_ids = expectations.check_ids(suite)
         if not check_ids:
             problems.append(f"The suite of {suite} expects nothing.")
@@ -394,6 +381,6 @@ def _problems_of_suites(
                 problems.append(f"Expectation {check_id} has no recorded result in this build.")
             elif status != "pass":
                 problems.append(f"Expectation {check_id} ended as {status} ({failures} found).")
-            elif checked != now:
+            elif checked != hashes.get(suite):
                 problems.append(f"Expectation {check_id} passed, but marts.{suite} changed since.")
     return problems

@@ -9,7 +9,7 @@ import io
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,6 +218,24 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+@contextmanager
+def _as_utf8(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile, text: str) -> Iterator[Path]:
+    """A file with this text that DuckDB can read: the raw file, or a private copy of it beside the warehouse."""
+    if file.encoding == "utf-8":
+        yield path
+        return
+    (warehouse,) = connection.execute(
+        "select path from duckdb_databases() where database_name = current_database()"
+    ).fetchall()[0]
+    private = Path(f"{warehouse}.d")
+    with tempfile.NamedTemporaryFile(
+        "w", dir=private if private.is_dir() else None, suffix=".txt", encoding="utf-8", newline=""
+    ) as copy:
+        copy.write(text)
+        copy.flush()
+        yield Path(copy.name)
+
+
 def _land_text(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile) -> tuple[list[str], "Codebook"]:
     import duckdb
 
@@ -226,16 +244,7 @@ def _land_text(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFil
     header = [name.strip() for name in next(rows, [])]
     _check_header(header, file)
     expected = sum(1 for _ in rows)
-    # DuckDB reads UTF-8; another encoding is written out as that, beside the warehouse, which is private.
-    (warehouse,) = connection.execute(
-        "select path from duckdb_databases() where database_name = current_database()"
-    ).fetchall()[0]
-    private = Path(f"{warehouse}.d")
-    with tempfile.NamedTemporaryFile(
-        "w", dir=private if private.is_dir() else None, suffix=".txt", encoding="utf-8", newline=""
-    ) as decoded:
-        decoded.write(text)
-        decoded.flush()
+    with _as_utf8(connection, path, file, text) as readable:
         quote = '"' if file.format == "csv" else ""
         names = ", ".join("'" + name.replace("'", "''") + "': 'VARCHAR'" for name in header)
         try:
@@ -243,7 +252,7 @@ def _land_text(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFil
                 f"create table {_table(file)} as select row_number() over () as _row, * from read_csv(?, "
                 f"delim = ?, quote = ?, escape = ?, header = true, auto_detect = false, parallel = false, "
                 f"null_padding = false, columns = {{{names}}})",
-                [decoded.name, DELIMITERS[file.format], quote, quote],
+                [str(readable), DELIMITERS[file.format], quote, quote],
             )
         except duckdb.Error as error:
             # DuckDB's message quotes the line; only its number may leave.

@@ -43,13 +43,13 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
 
 def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     """The current release, if it is whole and the warehouse, as it stands, was published as it from these inputs."""
-    if not (settings.warehouse.exists() and settings.current_release.exists()):
-        return None
     from orchestration.gate import published_as
-    from orchestration.release import verify
+    from orchestration.release import current, verify
     from orchestration.warehouse import connect
 
-    folder = settings.current_release.resolve()
+    folder = current(settings)
+    if folder is None or not settings.warehouse.exists():
+        return None
     with connect(settings.warehouse, read_only=True) as warehouse:
         same = published_as(warehouse) == (folder.name, fingerprint)
     return folder if same and not verify(folder) else None

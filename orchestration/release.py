@@ -23,7 +23,7 @@ from orchestration.errors import Refusal
 from orchestration.lock import WriterLock
 from orchestration.registry import sha256_of
 from orchestration.settings import OWNERS, Settings
-from orchestration.warehouse import connect, content_hash
+from orchestration.warehouse import connect, content_hash, tables_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -112,7 +112,7 @@ def publish(settings: Settings) -> Path:
             _copy_tables(connection, settings.warehouse, aside)
         _describe(settings, aside, build)
         problems = verify(aside)
-        if sorted(_tables_of(aside)) != sorted(gate.PUBLISHED_TABLES):
+        if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
             problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
         if problems:
             raise Refusal(f"The new release {build.release_id} does not verify.", problems)
@@ -184,9 +184,7 @@ def _tables_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Rows, schema and content hash of each table in the release's database."""
     described = {}
     with open_release(folder) as connection:
-        for (table,) in connection.execute(
-            "select table_name from duckdb_tables() where schema_name = 'marts' order by table_name"
-        ).fetchall():
+        for table in tables_in(connection, "marts"):
             columns = connection.execute(
                 "select column_name, data_type, comment from duckdb_columns() "
                 "where schema_name = 'marts' and table_name = ? order by column_index",

@@ -49,6 +49,14 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
         connection.close()
 
 
+def tables_in(connection: "duckdb.DuckDBPyConnection", schema: str) -> list[str]:
+    """Names of the tables of a schema, in order; none where there is no such schema."""
+    rows = connection.execute(
+        "select table_name from duckdb_tables() where schema_name = ? order by table_name", [schema]
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
 def content_hash(connection: "duckdb.DuckDBPyConnection", schema: str, table: str) -> str:
     """SHA-256 of a table's column names, types and rows, whatever the order the rows lie in."""
     columns = connection.execute(
