@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests build a few dozen small warehouses; in memory, where there is room, they do not wait for the disk.
 TEST_FOLDER := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000000 ] 2>/dev/null && echo /dev/shm)
 
-.PHONY: refresh test ui audit-ui check lock data clean
+.PHONY: refresh test ui audit-ui check lock data reference benchmark clean
 
 refresh: .venv/installed ## run the whole job and print the headline figures
 	@$(BIN)/cmhs refresh
@@ -26,6 +26,29 @@ audit-ui: .venv/installed ## the same, read-only
 
 data: .venv/installed ## make the synthetic raw files again
 	$(BIN)/python data/synthetic/generate.py --out data/raw
+
+REFERENCE := tests/reference
+HAND_WORKED := tests/fixtures/hand_worked
+CCHS ?= ../shared/data/cchs
+EXPORT := $(BIN)/python -m tests.reference.export_respondents
+
+reference: .venv/installed ## make the reference values again (needs R with the package survey)
+	@Rscript -e 'library(survey)' >/dev/null 2>&1 || { echo "R with the package survey is needed:" \
+	  "apt-get install r-base-core r-cran-survey on Debian and Ubuntu"; exit 1; }
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -e && \
+	$(EXPORT) $$folder/six && Rscript $(REFERENCE)/reference.R $$folder/six $(REFERENCE)/reference.csv && \
+	$(EXPORT) $$folder/merged --raw-dir $(HAND_WORKED)/raw --seeds-dir $(HAND_WORKED)/seeds \
+	  --merged-strata $(REFERENCE)/merged_strata.csv && \
+	Rscript $(REFERENCE)/reference.R $$folder/merged $(REFERENCE)/reference_merged_strata.csv && \
+	if [ -d "$(CCHS)" ]; then \
+	  $(EXPORT) $$folder/supplied --raw-dir $(CCHS) --registry tests/cchs/registry.csv --seeds-dir tests/cchs/seeds && \
+	  Rscript $(REFERENCE)/reference.R $$folder/supplied $(REFERENCE)/reference_supplied.csv 30; \
+	else echo "reference_supplied.csv stays as it is: no files in $(CCHS) (make reference CCHS=...)"; fi
+	@$(BIN)/python -m tests.reference.count_kinds
+
+benchmark: .venv/installed ## how often intervals hold the truth, and what estimating costs (about 20 minutes)
+	$(BIN)/python benchmarks/simulation.py > benchmarks/simulation.md
+	$(BIN)/python benchmarks/estimation.py --folder data/benchmark > benchmarks/estimation.md
 
 lock: ## pin all versions again (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-strip-extras --no-emit-index-url \

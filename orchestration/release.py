@@ -116,6 +116,15 @@ def publish(settings: Settings) -> Path:
             problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
         if problems:
             raise Refusal(f"The new release {build.release_id} does not verify.", problems)
+        if given_away := [sentence for earlier in releases(settings) for sentence in revealed_by(earlier, aside)]:
+            raise Refusal(
+                "The new release and an earlier one together give away rows that one of them hides.",
+                [
+                    *given_away,
+                    "Find out why other rows are hidden now. If that is right, withdraw the earlier release (remove "
+                    "its folder, and the link `current` where it leads there) and refresh again.",
+                ],
+            )
         _seal(aside)
         aside.rename(folder)
     except duckdb.Error as error:
@@ -344,6 +353,61 @@ def verify(folder: Path) -> list[str]:
             ).fetchall()[0][0]
             if rows != expected["rows"]:
                 problems.append(f"csv/{table}.csv has {rows} rows; expected {expected['rows']}.")
+    return problems
+
+
+# Tables whose rows are hidden one by one: the whole that parts belong to, and what names a part.
+HIDING_TABLES = {
+    "estimates": (("survey_year", "question_id", "geography_level", "breakdown"), ("geography_code", "category")),
+    "weight_cells": (("survey_year",), ("trust", "cell")),
+}
+ROWS_SHOWN = 3
+
+
+def revealed_by(earlier: Path, later: Path) -> list[str]:
+    """Rows that one of two releases of the same data shows and the other hides, in words; at most a few a table.
+
+    What is hidden in one follows from the other: directly, or as the rest of a published total. Releases of
+    different provenance are about different people.
+    """
+    import duckdb
+
+    try:
+        if notes_of(earlier)["provenance"] != notes_of(later)["provenance"]:
+            return []
+    except Refusal:
+        pass  # Its tables may still be readable.
+    problems = []
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
+        for table, (whole, part) in HIDING_TABLES.items():
+            paths = {name: folder / "csv" / f"{table}.csv" for name, folder in (("earlier", earlier), ("later", later))}
+            if not all(path.is_file() for path in paths.values()):
+                continue
+            keys = ", ".join((*whole, *part))
+            try:
+                for name, path in paths.items():
+                    connection.execute(
+                        f"create or replace temp table {name} as select {keys}, bool_or(suppressed = 'true') as hidden "
+                        "from read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"') group by all",
+                        [str(path)],
+                    )
+            except duckdb.Error as error:
+                problems.append(f"{earlier.name}, {table}: its rows cannot be compared ({type(error).__name__}).")
+                continue
+            # A part that only one of them names may be the same people under another name.
+            rows = connection.execute(
+                f"select {keys}, coalesce(later.hidden, false) from earlier full outer join later using ({keys}) "
+                "where coalesce(earlier.hidden, false) <> coalesce(later.hidden, false) "
+                f"and ({', '.join(whole)}) in (select ({', '.join(whole)}) from earlier) "
+                f"and ({', '.join(whole)}) in (select ({', '.join(whole)}) from later) order by all"
+            ).fetchall()
+            problems += [
+                f"{earlier.name}, {table}: {', '.join(row[:-1])} is "
+                + ("hidden now, not there." if row[-1] else "hidden there, not now.")
+                for row in rows[:ROWS_SHOWN]
+            ]
+            if len(rows) > ROWS_SHOWN:
+                problems.append(f"{earlier.name}, {table}: and {len(rows) - ROWS_SHOWN} more.")
     return problems
 
 

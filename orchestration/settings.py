@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DBT_PROJECT_DIR = ROOT / "dbt_project"
-DBT_PROJECT_PARTS = ("dbt_project.yml", "profiles.yml", "macros", "models", "seeds", "tests")
+DBT_PROJECT_PARTS = ("dbt_project.yml", "profiles.yml", "macros", "models", "seeds", "statistical_tables", "tests")
 # Who answers for every asset, as Dagster shows it.
 OWNERS = ["team:cmhs"]
 EXPECTATIONS_DIR = ROOT / "expectations"

@@ -40,8 +40,10 @@ class WarehouseTranslator(DagsterDbtTranslator):
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Layer and name, as in ["marts", "estimates"]."""
-        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+        """Layer and the name of the table, as in ["marts", "estimates"]."""
+        return dg.AssetKey(
+            [dbt_resource_props["schema"], dbt_resource_props.get("alias") or dbt_resource_props["name"]]
+        )
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The layer."""
@@ -119,7 +121,7 @@ def check_crosswalk(settings: Settings) -> None:
     for node in manifest["nodes"].values():
         if node["resource_type"] != "seed":
             continue
-        path = settings.seeds_dir / f"{node['name']}.csv"
+        path = settings.dbt_project_dir / node["original_file_path"]
         header = next(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")), [])
         expected = Counter(list(node["columns"]))
         if Counter(header) != expected:

@@ -310,6 +310,19 @@ def draw_fewer(rows: list[Row], *place: str) -> None:
         row["Persons"] = "1" if len(place) == 1 else "2"
 
 
+def leave_one_form(rows: list[Row]) -> None:
+    """One form of the smallest trust; nobody else there sent one back."""
+    rows[:] = [row for row in rows if row["TrustCode"] != "T03" or row["RecNo"] == "0301"]
+
+
+def supply_weights(warehouse: Warehouse, weights: dict[str, str]) -> None:
+    """The first wave with weights of the depositor's, 1.25 for each form but those given."""
+    in_rows(FORMS, lambda rows: [row.update(Weight=weights.get(row["RecNo"], "1.25")) for row in rows])(warehouse)
+    add("key_variables", survey_year="2013", file_role="responses", variable="weight", raw_column="Weight",
+        measured_as="number")(warehouse)  # fmt: skip
+    put("waves", {"survey_year": "2013"}, weighting_scheme="supplied")(warehouse)
+
+
 # Faults of one group are planted together: a refusal names all of them.
 GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
     "forms": {
@@ -362,6 +375,14 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
             put("response_map", {"survey_year": "2013", "question_id": "in_charge_known", "code": "2"},
                 response="nope"),
             ["every_response_is_known", "question_id in_charge_known, code 2", "response nope"],
+        ),
+        "a response of the guideline that the question has not": (
+            lambda w: (
+                add("guideline_statements", statement="9", title="A statement", source="A guideline", version="1")(w),
+                add("guideline_items", statement="9", question_id="support_work", response="nope", meets="is",
+                    fit="partial", rationale="why", reviewer="who", reviewed_on="2020-01-01")(w),
+            ),
+            ["guideline_items_name_offered_responses", "statement 9, question_id support_work, response nope"],
         ),
         "a value that no outcome has": (
             put("key_codes", {"survey_year": "2014", "variable": "outcome", "code": "4"}, value="ill"),
@@ -432,6 +453,31 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
         "a trust from which nobody answered": (
             in_rows(SAMPLED, lambda rows: rows.append(rows[3] | {"Trust": "T04", "Persons": "9"})),
             ["survey_year 2013, trust T04, sampled 9, responded 0", "nobody responded"],
+        ),
+        "a stratum of one respondent": (
+            in_rows(FORMS, leave_one_form),
+            ["survey_year 2013, stratum T03, responded 1, what_to_do join it to another trust in merged_strata"],
+        ),
+        "a trust of the wave that is joined to another, but is not there": (
+            add("merged_strata", survey_year="2014", trust="T09", stratum="T01", reason="why"),
+            ["merged_strata_name_trusts_of_the_wave", "survey_year 2014, trust T09"],
+        ),
+    },
+    "supplied weights": {
+        "weights that are missing, zero or negative": (
+            lambda w: supply_weights(w, {"0102": " ", "0103": "0", "0202": "-1.5", "0302": WORDS}),
+            ["supplied_weights_are_positive", "survey_year 2013, trust T01, n 2, what_to_do the weight is missing",
+             "survey_year 2013, trust T02, n 1, what_to_do"],
+        ),
+        "a weight that is no number": (
+            lambda w: None,
+            ["survey_year 2013, file_role responses, variable weight, raw_column Weight, n 1", "no numbers"],
+        ),
+    },
+    "a frame": {
+        "a wave without a frame whose scheme needs one": (
+            put("waves", {"survey_year": "2014"}, sample_frame="none"),
+            ["survey_year 2014, what_to_do its scheme trust_population needs the persons drawn"],
         ),
     },
     "figures": {
@@ -527,6 +573,210 @@ def test_an_expectation_that_is_itself_broken_does_not_pass(
     assert {outcome.status for outcome in outcomes} == {"pass", "error"}
     [broken] = [outcome for outcome in outcomes if outcome.status == "error"]
     assert "overall_experience: the expectation 'shares between 0 and 100 percent' is broken" in broken.sentence
+
+
+# What each expectation of a suite is there for, planted in a mart of its own: (table, statement).
+ENGLAND = "geography_level = 'england'"
+MART_FAULTS: dict[str, dict[str, str]] = {
+    "changes": {
+        "every figure that the crosswalk says was asked for is there":
+            f"delete from marts.changes where {ENGLAND} and question_id = 'listened_to'",
+        "the change is the difference of the published shares":
+            f"update marts.changes set change = change + 0.001 where {ENGLAND}",
+        "comparable where the crosswalk says so, and nowhere else":
+            "update marts.changes set comparable = true where question_id = 'contact_care_coordinator'",
+        "nothing is significant across a break":
+            "update marts.changes set significant = true where question_id = 'support_work'",
+        "the interval holds the change": f"update marts.changes set ci_low = change + 1 where {ENGLAND}",
+        "the interval has its ends in order": f"update marts.changes set ci_high = ci_low - 1 where {ENGLAND}",
+    },
+    "guideline_alignment": {
+        "every statement is there, and every question that bears on it and was asked":
+            "delete from marts.guideline_alignment where question_id = 'listened_to'",
+        "nothing is there that the reviewed mapping does not have":
+            "insert into marts.guideline_alignment from marts.guideline_alignment where question_id = 'listened_to'",
+        "measured exactly where a question bears on the statement":
+            "update marts.guideline_alignment set measured = true where question_id is null",
+    },
+    "instrument_changes": {
+        "every question asked on both sides of a change of questionnaire is there":
+            "delete from marts.instrument_changes where question_id = 'listened_to'",
+        "as many ordinary steps as the crosswalk has comparable pairs":
+            "update marts.instrument_changes set ordinary_steps = ordinary_steps - 1",
+        "the ordinary range has its ends in order":
+            "update marts.instrument_changes set ordinary_low = 50, ordinary_high = 49",
+    },
+    "means": {
+        "every figure that the crosswalk says was asked for is there":
+            f"delete from marts.means where {ENGLAND}",
+        "no mean below the lowest score on offer": "update marts.means set mean_score = -0.1",
+        "no mean above the highest score on offer": "update marts.means set mean_score = 10.1",
+        "the mean is that of the published shares": "update marts.means set mean_score = mean_score + 0.001",
+        "the interval holds the mean": "update marts.means set ci_low = mean_score + 1",
+        "the interval has its ends in order": "update marts.means set ci_high = ci_low - 1",
+    },
+    "trust_band_counts": {
+        "every response that can be good or bad has its count of bands":
+            "delete from marts.trust_band_counts where question_id = 'listened_to'",
+        "the bands sum to the trusts compared": "update marts.trust_band_counts set better = better + 1",
+        "no more than 30 % of trusts outside the middle band: the bands allow for ordinary differences":
+            "update marts.trust_band_counts set worse = worse + about_the_same, about_the_same = 0",
+    },
+    "trust_comparisons": {
+        "every trust of the wave is there for every question":
+            "delete from marts.trust_comparisons where trust = 'S01' and question_id = 'listened_to'",
+        "every shown row has a difference and its standard error": "update marts.trust_comparisons set se = null",
+        "no difference larger than 100 percentage points":
+            "update marts.trust_comparisons set difference = 101 where difference > 20",
+        "some trusts lie above the country and some below, or all are equal":
+            "update marts.trust_comparisons set difference = abs(difference) + 0.1",
+    },
+    "trusts": {
+        "every trust that took part is there": "delete from marts.trusts where trust = 'S01'",
+        "every merger of the crosswalk shows, with both trusts":
+            "update marts.trusts set formed_by_merger = false",
+        "no trust takes part after it went into another one":
+            "insert into marts.trusts select * replace ("
+            "(select max(survey_year) from marts.trusts) as survey_year) "
+            "from marts.trusts where continues_as is not null limit 1",
+    },
+    "waves": {
+        "every wave of the crosswalk is there": "delete from marts.waves where survey_year = 2015",
+        "no fewer persons drawn than responded": "update marts.waves set sampled = responded - 1",
+        "as many questions as the crosswalk has": "update marts.waves set questions = questions - 1",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suite", MART_FAULTS)
+def test_every_expectation_sees_the_fault_it_is_there_for(
+    six_waves: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str
+) -> None:
+    declared = json.loads((expectations.FOLDER / f"{suite}.json").read_text(encoding="utf-8"))["expectations"]
+    assert {expectation["meta"]["notes"] for expectation in declared} == set(MART_FAULTS[suite])
+    monkeypatch.setattr(expectations, "suite_names", lambda: [suite])
+    copy = shutil.copy(six_waves.settings.warehouse, tmp_path / "warehouse.duckdb")
+
+    with connect(Path(copy)) as warehouse:
+        assert {outcome.status for outcome in expectations.run_suites(warehouse)} == {"pass"}
+        for expected, statement in MART_FAULTS[suite].items():
+            warehouse.begin()
+            [(rows,)] = warehouse.execute(statement).fetchall()
+            assert rows > 0, expected
+            found = {outcome.expected: outcome for outcome in expectations.run_suites(warehouse)}
+            assert found[expected].status == "fail", expected
+            assert found[expected].failures > 0, expected
+            warehouse.rollback()
+
+
+# Checks of dbt on what is hidden, each with a fault in a mart that it is there for, and what it names.
+HIDING_FAULTS: dict[str, tuple[str, str, str]] = {
+    "a hidden row keeps a figure": (
+        "hidden_rows_hold_nothing",
+        "update marts.estimates set pct = 50 where suppressed",
+        "estimates",
+    ),
+    "a hidden row without a reason": (
+        "hidden_rows_hold_nothing",
+        "update marts.guideline_alignment set suppressed = true, pct_met = null, se = null, ci_low = null, "
+        "ci_high = null, base = null where statement = 2",
+        "guideline_alignment",
+    ),
+    "a change of a hidden share": (
+        "hidden_rows_hold_nothing",
+        "update marts.changes set p_value = 0.5 where suppressed",
+        "changes",
+    ),
+    "a trust's band behind a hidden share": (
+        "hidden_rows_hold_nothing",
+        "update marts.trust_comparisons set band = 'better' where suppressed",
+        "trust_comparisons",
+    ),
+    "one part of a margin hidden alone": (
+        "hidden_estimates_cannot_be_worked_out",
+        "update marts.estimates set suppressed = true, base = null "
+        "where geography_code = 'S01' and survey_year = 2017 and question_id = 'overall_experience'",
+        "overall_experience",
+    ),
+    "parts of a margin hidden that are few persons together": (
+        "hidden_estimates_cannot_be_worked_out",
+        # Two trusts are hidden here.
+        "update marts.estimates set base = 29 + (select sum(base) from ("
+        "select distinct geography_code, base from marts.estimates "
+        "where geography_level = 'trust' and survey_year = 2016 and question_id = 'support_peer')) "
+        "where survey_year = 2016 and question_id = 'support_peer' and geography_level = 'england' "
+        "and breakdown = 'all'",
+        "support_peer",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", HIDING_FAULTS)
+def test_a_check_on_what_is_hidden_sees_the_fault_it_is_there_for(
+    six_waves: Warehouse, tmp_path: Path, fault: str
+) -> None:
+    check, statement, named = HIDING_FAULTS[fault]
+    compiled = six_waves.settings.dbt_target_dir / "compiled" / "cmhs" / "tests" / f"{check}.sql"
+    query = compiled.read_text(encoding="utf-8")
+    copy = shutil.copy(six_waves.settings.warehouse, tmp_path / "warehouse.duckdb")
+
+    with connect(Path(copy)) as warehouse:
+        assert warehouse.execute(query).fetchall() == []
+        [(rows,)] = warehouse.execute(statement).fetchall()
+        assert rows > 0
+        found = warehouse.execute(query).fetchall()
+
+    assert len(found) == 1
+    assert named in found[0]
+
+
+# ---------------------------------------------------------------------------------------- sparse data
+
+
+def without_figures(warehouse: Warehouse) -> None:
+    """Nothing to compare the first wave with, as most of its forms are about to change."""
+    drop("published_figures", survey_year="2013")(warehouse)
+    in_seed("expected_rows", lambda rows: [row.update(minimum_base="1") for row in rows])(warehouse)
+    put("waves", {"survey_year": "2013"}, maximum_weighting_effect="50")(warehouse)
+    put("waves", {"survey_year": "2014"}, maximum_change="50")(warehouse)
+
+
+def test_a_cell_that_nobody_answered_is_merged_and_the_merge_is_a_row(small: Warehouse) -> None:
+    merges = "select cell, weight_cell from intermediate.int_cell_merges where survey_year = 2013 and trust = 'T01'"
+    assert all(cell == weight_cell for cell, weight_cell in small.query(merges).values)
+    old_men = ("0119", "0120")
+    in_rows(FORMS, lambda rows: rows.__setitem__(slice(None), [r for r in rows if r["RecNo"] not in old_men]))(small)
+    without_figures(small)
+
+    assert small.refresh().changed
+
+    # The oldest band has no older one to join.
+    assert ["male:age_51_plus", "male:age_18_50"] in small.query(merges).values.tolist()
+    [[sampled, responded, cell_sampled, weight]] = small.query(
+        "select sampled, responded, sum(sampled) over (partition by weight_cell), population_weight "
+        "from intermediate.int_weight_cells where survey_year = 2013 and trust = 'T01' "
+        "qualify cell = 'male:age_51_plus'"
+    ).values
+    assert (sampled, responded, cell_sampled) == (10, 0, 40)
+    assert weight == pytest.approx((40 / 100) / (4 / 18), rel=1e-12)
+
+
+def test_a_stratum_of_one_respondent_is_joined_to_another_as_the_refusal_asks(small: Warehouse) -> None:
+    in_rows(FORMS, leave_one_form)(small)
+    without_figures(small)
+    assert "stratum T03, responded 1, what_to_do join it to another trust in merged_strata" in refusal_of(small)
+    add("merged_strata", survey_year="2013", trust="T03", stratum="T02", reason="one form came back")(small)
+
+    assert small.refresh().changed
+
+    table = small.query(
+        "select geography_code, base, degrees_of_freedom, se from intermediate.int_estimates "
+        "where survey_year = 2013 and question_id = 'in_charge_known' and response = 'yes' and is_published "
+        "and breakdown = 'all' order by all"
+    ).set_index("geography_code")
+    # Two strata are left of three trusts.
+    assert table.loc["E92000001", "degrees_of_freedom"] == table.loc["E92000001", "base"] - 2
+    assert table["se"].notna().all()
 
 
 # ---------------------------------------------------------------------------------------- afterwards

@@ -14,6 +14,7 @@ from conftest import Warehouse
 from orchestration import release
 from orchestration.errors import Refusal
 from orchestration.gate import PUBLISHED_TABLES
+from orchestration.release import current, revealed_by
 from orchestration.warehouse import connect
 
 TYPES = {"BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP"}
@@ -70,7 +71,7 @@ def test_a_release_holds_the_published_tables_and_nothing_else_of_the_warehouse(
     schemas = hand_worked.published("select schema_name from duckdb_schemas() where not internal order by all")
     folder = folder_of(hand_worked)
 
-    assert len(PUBLISHED_TABLES) == 13
+    assert len(PUBLISHED_TABLES) == len(set(PUBLISHED_TABLES)) == 21
     assert list(tables.itertuples(index=False, name=None)) == [("marts", table) for table in sorted(PUBLISHED_TABLES)]
     assert views.empty
     assert set(schemas["schema_name"]) <= {"main", "marts"}
@@ -124,13 +125,17 @@ def test_the_column_dictionary_lists_the_columns_as_they_are(hand_worked: Wareho
     ]
 
 
-def test_parquet_and_csv_hold_the_rows_of_the_database(hand_worked: Warehouse) -> None:
-    folder = folder_of(hand_worked)
+@pytest.mark.parametrize(("survey", "empty"), [("hand_worked", {"trust_band_counts"}), ("six_waves", set())])
+def test_parquet_and_csv_hold_the_rows_of_the_database(
+    request: pytest.FixtureRequest, survey: str, empty: set[str]
+) -> None:
+    folder = folder_of(request.getfixturevalue(survey))
     with duckdb.connect() as connection:
         connection.execute(f"attach '{folder / release.DATABASE}' as release (read_only)")
         for table in PUBLISHED_TABLES:
             [[rows]] = connection.execute(f"select count(*) from release.marts.{table}").fetchall()
-            assert rows > 0
+            # Every trust of the hand-worked survey is too small to be given a band.
+            assert (rows == 0) == (table in empty), table
             described = connection.execute(f"describe release.marts.{table}").fetchall()
             parquet, text = folder / "parquet" / f"{table}.parquet", folder / "csv" / f"{table}.csv"
             types = ", ".join(f"'{name}': '{kind}'" for name, kind, *_ in described)
@@ -474,3 +479,68 @@ def test_a_write_ahead_log_that_a_client_left_is_found(copy: Path) -> None:
     (copy / "cmhs_marts.duckdb.wal").write_bytes(b"changes that DuckDB would replay")
 
     assert release.verify(copy) == ["cmhs_marts.duckdb.wal does not belong to the release."]
+
+
+# ---------------------------------------------------------------------------------------- two releases side by side
+
+
+def a_release(folder: Path, estimates: list[tuple[str, str, str]], provenance: str = "synthetic") -> Path:
+    """As much of a release as is compared: trust, question and whether the row is hidden."""
+    (folder / "csv").mkdir(parents=True)
+    notes = {"release_id": folder.name, "provenance": provenance, "files": {}, "tables": {}}
+    (folder / "release.json").write_text(json.dumps(notes))
+    lines = ["survey_year,geography_level,geography_code,breakdown,category,question_id,suppressed"]
+    lines += [f"2017,trust,{trust},all,all,{question},{hidden}" for trust, question, hidden in estimates]
+    (folder / "csv" / "estimates.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+SHOWN = [("T01", "work", "true"), ("T02", "work", "true"), ("T03", "work", "false"), ("T01", "money", "false")]
+SIDE_BY_SIDE = {
+    "the same rows are hidden": (SHOWN, 0),
+    "a hidden row is shown": ([("T01", "work", "false"), *SHOWN[1:]], 1),
+    "a shown row is hidden": ([*SHOWN[:2], ("T03", "work", "true"), SHOWN[3]], 1),
+    "a hidden row is shown under another code": ([("T09", "work", "false"), *SHOWN[1:]], 1),
+    "a question more": ([*SHOWN, ("T01", "new", "true")], 0),
+    "a question less": (SHOWN[:3], 0),
+}
+
+
+@pytest.mark.parametrize("change", SIDE_BY_SIDE)
+def test_what_one_of_two_releases_hides_the_other_may_not_show(change: str, tmp_path: Path) -> None:
+    rows, expected = SIDE_BY_SIDE[change]
+    earlier, later = a_release(tmp_path / "earlier", SHOWN), a_release(tmp_path / "later", rows)
+    problems = revealed_by(earlier, later)
+    assert len(problems) == expected
+    assert all("earlier, estimates: 2017, work, trust, all, T0" in problem for problem in problems)
+
+
+def test_releases_of_other_people_are_not_compared(tmp_path: Path) -> None:
+    real = a_release(tmp_path / "real", [("T01", "work", "false")], provenance="deposit")
+    assert revealed_by(a_release(tmp_path / "made_up", SHOWN), real) == []
+
+
+def test_an_earlier_release_whose_rows_cannot_be_read_is_named(tmp_path: Path) -> None:
+    damaged = a_release(tmp_path / "damaged", SHOWN)
+    (damaged / "csv" / "estimates.csv").write_text("nothing,of,this\n")
+    assert (
+        "damaged, estimates: its rows cannot be compared" in revealed_by(damaged, a_release(tmp_path / "l", SHOWN))[0]
+    )
+
+
+def test_a_release_that_would_give_hidden_rows_away_is_refused(small: Warehouse) -> None:
+    folder = current(small.settings)
+    assert folder is not None
+    path = folder / "csv" / "estimates.csv"
+    text = path.read_text()
+    assert ',true,"base below' in text
+    path.chmod(0o644)
+    # As if a lower threshold had been in force when this release was made.
+    path.write_text(text.replace(',true,"base below', ',false,"base below'))
+    before = small.published_bytes()
+    with pytest.raises(Refusal) as refused:
+        small.refresh(force=True)
+    assert "together give away rows" in str(refused.value)
+    assert "hidden now, not there" in str(refused.value)
+    assert "withdraw the earlier release" in str(refused.value)
+    assert small.published_bytes() == before

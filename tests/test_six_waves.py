@@ -1,5 +1,8 @@
 """The committed six waves from end to end, against the published values and a second opinion."""
 
+import json
+import shutil
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pandas as pd
@@ -7,9 +10,17 @@ import pytest
 from conftest import RAW, ROOT, SEEDS, Warehouse
 from recompute import agreeing, beside_published, recompute
 
+from orchestration.gate import PUBLISHED_TABLES
 from orchestration.release import current, notes_of
+from orchestration.warehouse import connect, content_hash
 
 KEYS = ["survey_year", "question_id", "response", "scheme"]
+# The exact shares of the whole country in percent, once for each kind of weights.
+COUNTRY = (
+    "(select survey_year, question_id, response, scheme, estimate as pct, base from intermediate.int_estimates "
+    "where geography_level <> 'trust' and breakdown = 'all' and measure = 'share' "
+    "and (scheme <> 'trust_population' or variance_method = 'post_stratified'))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +92,7 @@ def test_counting_every_returned_row_misses_at_least_26_published_values(
 def test_a_second_opinion_has_the_same_percentages_and_bases(
     six_waves: Warehouse, again: dict[str, pd.DataFrame]
 ) -> None:
-    ours = six_waves.query(
-        "select survey_year, question_id, response, scheme, pct, base from intermediate.int_estimates"
-    )
+    ours = six_waves.query(f"from {COUNTRY}")
     theirs = again["estimates"].query("scheme != 'unexcluded'")
     assert set(ours["scheme"]) == {"none", "trust", "trust_population"}
     ours, theirs = (table.set_index(KEYS).sort_index() for table in (ours, theirs))
@@ -97,7 +106,7 @@ def test_the_published_estimates_are_the_fully_weighted_ones(six_waves: Warehous
     table = six_waves.query(
         "select estimates.pct, estimates.base, exact.pct as exact_pct, exact.base as exact_base "
         "from marts.estimates full outer join "
-        "(from intermediate.int_estimates where scheme = 'trust_population') as exact "
+        f"(from {COUNTRY} where scheme = 'trust_population') as exact "
         "using (survey_year, question_id, response) "
         "where geography_code = 'E92000001' and breakdown = 'all' or geography_code is null"
     )
@@ -124,9 +133,7 @@ def test_a_second_opinion_has_the_same_weight_cells(six_waves: Warehouse, again:
     assert ((both["weight_x"] - both["weight_y"]).abs() <= 1e-12 * both["weight_x"]).all()
 
 
-def test_a_published_weight_cell_is_shown_as_it_is_or_hidden(
-    six_waves: Warehouse, again: dict[str, pd.DataFrame]
-) -> None:
+def test_a_published_weight_cell_is_rounded_or_hidden(six_waves: Warehouse, again: dict[str, pd.DataFrame]) -> None:
     shown = six_waves.published("select * from marts.weight_cells")
     both = again["weight_cells"].merge(shown, on=["survey_year", "trust", "cell"], how="outer", indicator=True)
     assert (both["_merge"] == "both").all()
@@ -136,11 +143,20 @@ def test_a_published_weight_cell_is_shown_as_it_is_or_hidden(
     assert hidden[both["weight_cell"] != both["cell"]].all()
     assert both["merged_into"].isna().all()
     assert both.loc[hidden, ["sampled_y", "responded_y", "weight_y"]].isna().all(axis=None)
-    assert (both.loc[~hidden, "sampled_y"] == both.loc[~hidden, "sampled_x"]).all()
-    assert (both.loc[~hidden, "responded_y"] == both.loc[~hidden, "responded_x"]).all()
-    # Exact weights of the shown cells would give the hidden counts away.
-    assert (both.loc[~hidden, "weight_y"] == both.loc[~hidden, "weight_y"].round(1)).all()
-    assert ((both["weight_x"] - both["weight_y"]).abs()[~hidden] <= 0.05 + 1e-9).all()
+    shown = both[~hidden]
+    for count in ("sampled", "responded"):
+        assert (shown[f"{count}_y"] % 10 == 0).all()
+        assert ((shown[f"{count}_x"] - shown[f"{count}_y"]).abs() <= 5).all()
+    # The weight shown is made of these counts and of published totals, so that it tells nothing else.
+    totals = six_waves.published(
+        "select survey_year, geography_code as trust, sampled, "
+        "sum(responded) over (partition by survey_year) / count(*) over (partition by survey_year) as weights "
+        "from marts.response_rates where geography_level = 'trust'"
+    )
+    shown = shown[shown["cell"] != "unknown"].merge(totals, on=["survey_year", "trust"], validate="many_to_one")
+    made = shown["weights"] * shown["sampled_y"] / shown["responded_y"] / shown["sampled"]
+    assert ((made - shown["weight_y"]).abs() <= 0.05 + 1e-9).all()
+    assert (shown["weight_y"] == shown["weight_y"].round(1)).all()
 
 
 def test_a_second_opinion_has_the_same_response_rates(six_waves: Warehouse, again: dict[str, pd.DataFrame]) -> None:
@@ -244,8 +260,13 @@ def test_a_question_that_was_not_asked_has_rows_in_no_mart_but_exclusions(six_wa
     ]
     assert len(not_asked) == 6 * 20 - len(asked) > 0
     assert set(not_asked["status"]) == {"not_asked"}
+    # The guideline has statements that no question bears on.
+    without = six_waves.published("select distinct question_id, measured from marts.guideline_alignment")
+    assert (without["question_id"].isna() == ~without["measured"]).all()
     for table in set(tables) - {"exclusions"}:
         rows = six_waves.published(f"select distinct survey_year, question_id from marts.{table}")
+        if table == "guideline_alignment":
+            rows = rows.dropna()
         assert set(rows.itertuples(index=False, name=None)) <= asked, table
     areas = pd.read_csv(SEEDS / "questions.csv").dropna(subset="area")
     areas = {(year, area) for q, area in areas[["question_id", "area"]].values for year, of in asked if of == q}
@@ -289,11 +310,42 @@ def state(warehouse: Warehouse) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in paths}
 
 
-def test_a_warehouse_built_from_nothing_elsewhere_has_the_same_content(six_waves: Warehouse, tmp_path: Path) -> None:
+def test_a_warehouse_built_from_nothing_elsewhere_has_the_same_content(
+    six_waves: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CMHS_THREADS", "4")
     elsewhere = Warehouse(tmp_path / "another place", RAW, SEEDS)
     assert elsewhere.refresh().changed
-    assert len(hashes(six_waves)) == 12
+    assert len(hashes(six_waves)) == len(PUBLISHED_TABLES) - 1 == 20
     assert hashes(elsewhere) == hashes(six_waves)
+
+
+def rebuild(warehouse: Warehouse, file: Path, threads: int) -> dict[str, str]:
+    """Run the SQL of every model again, in its order, and hash what would be published of it."""
+    settings = warehouse.settings
+    manifest = json.loads((settings.dbt_target_dir / "manifest.json").read_text(encoding="utf-8"))
+    models = {name: node for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+    order = TopologicalSorter(
+        {name: [on for on in node["depends_on"]["nodes"] if on in models] for name, node in models.items()}
+    )
+    tables = [models[name] for name in order.static_order() if models[name]["config"]["materialized"] == "table"]
+    with connect(file) as connection:
+        connection.execute(f"set threads = {threads}")
+        for node in tables:
+            path = settings.dbt_target_dir / "compiled" / "cmhs" / node["original_file_path"]
+            query = path.read_text(encoding="utf-8")
+            connection.execute(f"create or replace table {node['schema']}.{node['alias']} as {query}")
+        return {
+            table: content_hash(connection, "marts", table) for table in PUBLISHED_TABLES if table != "release_info"
+        }
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_content_does_not_depend_on_the_number_of_threads(
+    six_waves: Warehouse, tmp_path: Path, threads: int
+) -> None:
+    copy = shutil.copy(six_waves.settings.warehouse, tmp_path / "warehouse.duckdb")
+    assert rebuild(six_waves, Path(copy), threads) == hashes(six_waves)
 
 
 def test_a_second_refresh_reads_builds_and_publishes_nothing(six_waves: Warehouse, tmp_path: Path) -> None:
@@ -321,5 +373,13 @@ def test_another_byte_in_the_crosswalk_makes_it_run_again_without_reading_raw_fi
     assert runs(copy) == before + 1
     assert not any(": read;" in line for line in copy.said)
     changed = {name for name, value in hashes(copy).items() if value != content[name]}
-    assert changed == {"estimates", "exclusions", "question_wording"}
+    # Every published table that shows the label of this question, and no other.
+    columns = copy.published("select table_name, column_name from duckdb_columns() where schema_name = 'marts'")
+    showing = {
+        table
+        for table in columns.loc[columns["column_name"] == "question_label", "table_name"]
+        if len(copy.published(f"from marts.{table} where question_label = 'Listened to Carefully'"))
+    }
+    assert changed == showing
+    assert {"estimates", "exclusions", "question_wording", "changes", "trust_comparisons"} <= changed
     assert not copy.refresh().changed

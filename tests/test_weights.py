@@ -3,6 +3,7 @@
 The compiled models run in a DuckDB in memory, on tables of the same names with other contents.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -23,6 +24,10 @@ create schema warehouse.crosswalk;
 create schema warehouse.intermediate;
 create schema warehouse.marts;
 """
+# From counts and weights to estimates.
+MODELS = ("int_trust_sums", "int_estimates")
+# What must not depend on the unit of the weights.
+PRECISION = ["estimate", "se", "ci_low", "ci_high", "effective_base", "design_effect", "degrees_of_freedom"]
 Table = list[tuple[str, int, int]]
 
 
@@ -38,10 +43,13 @@ def cubed(six_waves: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute(MEMORY)
         connection.execute(f"attach '{six_waves.settings.warehouse}' as built (read_only)")
-        for table in ("crosswalk.waves", "crosswalk.response_map", "intermediate.int_cube"):
-            source = f"built.{table} where survey_year = 2015"
-            connection.execute(f"create table warehouse.{table} as from {source}")
-        connection.execute("create table weights as from built.intermediate.int_weights where survey_year = 2015")
+        manifest = json.loads((six_waves.settings.dbt_target_dir / "manifest.json").read_text(encoding="utf-8"))
+        needed = {on for model in MODELS for on in manifest["nodes"][f"model.cmhs.{model}"]["depends_on"]["nodes"]}
+        for node in (manifest["nodes"][name] for name in sorted(needed)):
+            table = f"{node['schema']}.{node['alias']}"
+            one_wave = "where survey_year = 2015" if "survey_year" in node["columns"] else ""
+            connection.execute(f"create table warehouse.{table} as from built.{table} {one_wave}")
+        connection.execute("create table weights as from built.intermediate.int_weight_cells where survey_year = 2015")
         connection.execute("create table expected as from built.intermediate.int_estimates where survey_year = 2015")
         connection.execute("detach built")
         yield connection
@@ -53,18 +61,36 @@ def test_results_stay_the_same_when_all_weights_are_multiplied(
     cubed: duckdb.DuckDBPyConnection, six_waves: Warehouse, constant: float
 ) -> None:
     cubed.execute(
-        "create or replace table warehouse.intermediate.int_weights as "
-        "select * replace (weight * $1 as weight) from weights",
+        "create or replace table warehouse.intermediate.int_weight_cells as "
+        "select * replace (trust_weight * $1 as trust_weight) from weights",
         [constant],
     )
+    for model in MODELS:
+        query = compiled(six_waves, model)
+        cubed.execute(f"create or replace table warehouse.intermediate.{model} as {query}")
+    # Of no weights nothing may change, of all others only the sum of the weights.
     found = cubed.execute(
-        f"select ours.pct, ours.base, expected.pct as expected_pct, expected.base as expected_base "
-        f"from ({compiled(six_waves, 'int_estimates')}) as ours full outer join expected "
-        "using (survey_year, question_id, response, scheme)"
+        "select ours.base, expected.base as expected_base, "
+        + ", ".join(f"ours.{column}, expected.{column} as expected_{column}" for column in PRECISION)
+        + ", ours.weight / expected.weight as ratio, scheme from warehouse.intermediate.int_estimates as ours "
+        "full outer join expected using (survey_year, geography_level, geography_code, breakdown, category, "
+        "question_id, measure, scheme, variance_method) "
+        "where ours.response is not distinct from expected.response"
     ).df()
-    assert len(found) == cubed.execute("select count(*) from expected").fetchall()[0][0] > 100
-    assert ((found["pct"] - found["expected_pct"]).abs() <= 1e-9 * found["expected_pct"]).all()
+    rows = [
+        cubed.execute(f"select count(*) from {t}").fetchall()[0][0]
+        for t in ("expected", "warehouse.intermediate.int_estimates")
+    ]
+    assert [len(found)] * 2 == rows
+    assert len(found) > 1000
+    for column in PRECISION:
+        ours, expected = found[column], found[f"expected_{column}"]
+        assert (ours.isna() == expected.isna()).all(), column
+        assert ((ours - expected).abs() <= 1e-9 * expected.abs())[expected.notna()].all(), column
     assert (found["base"] == found["expected_base"]).all()
+    scaled = found["scheme"] != "none"
+    assert ((found["ratio"] - constant).abs() <= 1e-9 * constant)[scaled].all()
+    assert (found["ratio"] == 1)[~scaled].all()
 
 
 # ---- sums ----

@@ -1,5 +1,6 @@
 select
     persons.survey_year,
+    persons.trust,
     count(*) as n,
     'the weight is missing, zero or negative: ask the depositor' as what_to_do
 from {{ ref('int_persons') }} as persons
@@ -8,4 +9,5 @@ where
     waves.weighting_scheme = 'supplied'
     and persons.person_status is null
     and coalesce(persons.supplied_weight, 0) <= 0
-group by persons.survey_year
+group by persons.survey_year, persons.trust
+order by persons.survey_year, persons.trust

@@ -1,11 +1,12 @@
 {#-
     The one reading of the respondents: every later number follows from these counts. One grouping set a question,
-    and one without a question that counts the persons themselves.
+    and one without a question that counts the persons themselves, by outcome.
 -#}
--- depends_on: {{ ref('questions') }} {{ ref('routing') }}
+-- depends_on: {{ ref('questions') }} {{ ref('routing') }} {{ ref('waves') }}
 {%- set questions = question_ids() %}
 {%- set routed = routed_question_ids() %}
-{%- set person = 'survey_year, trust, cell, age_band, gender, outcome, person_status' %}
+{%- set person = 'survey_year, trust, cell, age_band, gender, person_status' %}
+{%- set supplied = crosswalk_rows("select 1 as one from " ~ ref('waves') ~ " where weighting_scheme = 'supplied'") %}
 with
 
 persons as (
@@ -18,6 +19,7 @@ counted as (
 
     select
         {{ person }},
+        outcome,
         {%- for question in questions %}
         answer_{{ question }},
         grouping(answer_{{ question }}) as without_{{ question }},
@@ -26,11 +28,16 @@ counted as (
         past_{{ question }},
         {%- endfor %}
         count(*) as n,
-        cast(sum(supplied_weight) as decimal(38, 18)) as weight_sum,
-        cast(sum(supplied_weight * supplied_weight) as decimal(38, 18)) as weight_square_sum
+        {%- if supplied %}
+        sum(cast(supplied_weight as decimal(38, 18))) as weight_sum,
+        sum(cast(supplied_weight * supplied_weight as decimal(38, 18))) as weight_square_sum
+        {%- else %}
+        cast(null as decimal(38, 18)) as weight_sum,
+        cast(null as decimal(38, 18)) as weight_square_sum
+        {%- endif %}
     from persons
     group by grouping sets (
-        ({{ person }})
+        ({{ person }}, outcome)
         {%- for question in questions %},
         ({{ person }}, answer_{{ question }}{{ ', past_' ~ question if question in routed }})
         {%- endfor %}
@@ -42,6 +49,7 @@ final as (
 
     select
         {{ person }},
+        outcome,
         case
             {%- for question in questions %}
             when without_{{ question }} = 0 then {{ literal(question) }}

@@ -3,7 +3,7 @@
 {%- if execute %}
 {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.schema == 'marts' %}
 {%- for column in node.columns.values() %}
-{%- do rows.append([node.name, column.name, (column.data_type or '') | upper, column.meta.get('unit') or column.config.get('meta', {}).get('unit', ''), column.description, loop.index]) %}
+{%- do rows.append([node.alias, column.name, (column.data_type or '') | upper, column.meta.get('unit') or column.config.get('meta', {}).get('unit', ''), column.description, loop.index]) %}
 {%- endfor %}
 {%- endfor %}
 {%- endif %}

@@ -1,14 +1,38 @@
 with
 
-estimates as (
+suppression as (
 
-    select * from {{ ref('int_estimates') }}
+    select * from {{ ref('int_suppression') }}
 
 ),
 
-waves as (
+estimates as (
 
-    select * from {{ ref('int_waves') }}
+    select * from {{ ref('int_estimates') }}
+    where is_published and measure = 'share'
+
+),
+
+offered as (
+
+    select distinct
+        survey_year,
+        question_id,
+        response
+    from {{ ref('response_map') }}
+    where treatment = 'answered'
+
+),
+
+areas as (
+
+    select * from {{ ref('int_areas') }}
+
+),
+
+categories as (
+
+    select * from {{ ref('int_categories') }}
 
 ),
 
@@ -24,58 +48,68 @@ responses as (
 
 ),
 
-geographies as (
+waves as (
 
-    select * from {{ ref('geographies') }}
-
-),
-
-published_scheme as (
-
-    select
-        estimates.*,
-        waves.data_provenance,
-        estimates.base < {{ var('minimum_published_base') }} as suppressed
-    from estimates
-    inner join waves
-        on
-            estimates.survey_year = waves.survey_year
-            and estimates.scheme = waves.weighting_scheme
+    select * from {{ ref('int_waves') }}
 
 ),
 
 final as (
 
     select
-        published_scheme.survey_year,
-        geographies.geography_level,
-        geographies.geography_code,
-        geographies.geography_name,
-        'all' as breakdown,
-        'all' as category,
-        published_scheme.question_id,
+        suppression.survey_year,
+        suppression.geography_level,
+        suppression.geography_code,
+        areas.geography_name,
+        suppression.breakdown,
+        suppression.category,
+        categories.category_label,
+        suppression.question_id,
         questions.label as question_label,
-        published_scheme.response,
+        offered.response,
         responses.label as response_label,
-        case when not published_scheme.suppressed then published_scheme.pct end as pct,
-        cast(null as double) as se,
-        cast(null as double) as ci_low,
-        cast(null as double) as ci_high,
-        case when not published_scheme.suppressed then published_scheme.base end as base,
-        cast(null as double) as effective_base,
-        cast(null as double) as design_effect,
-        published_scheme.suppressed,
-        case
-            when published_scheme.suppressed then 'base below {{ var('minimum_published_base') }}'
-        end as suppression_reason,
-        published_scheme.data_provenance
-    from published_scheme
-    inner join questions on published_scheme.question_id = questions.question_id
+        {{ released('estimates.estimate', 1) }} as pct,
+        {{ released('estimates.se', 1) }} as se,
+        {{ released('estimates.ci_low', 1) }} as ci_low,
+        {{ released('estimates.ci_high', 1) }} as ci_high,
+        case when not suppression.suppressed then suppression.base end as base,
+        {{ released('estimates.effective_base', 0) }} as effective_base,
+        {{ released('estimates.design_effect', 1) }} as design_effect,
+        case when not suppression.suppressed then estimates.no_interval_reason end as no_interval_reason,
+        case when not suppression.suppressed then estimates.interval_caution end as interval_caution,
+        suppression.suppressed,
+        {{ suppression_reason('suppression.suppressed') }} as suppression_reason,
+        waves.data_provenance
+    from suppression
+    inner join offered
+        on
+            suppression.survey_year = offered.survey_year
+            and suppression.question_id = offered.question_id
+    inner join areas
+        on
+            suppression.survey_year = areas.survey_year
+            and suppression.geography_level = areas.geography_level
+            and suppression.geography_code = areas.geography_code
+    inner join categories
+        on
+            suppression.survey_year = categories.survey_year
+            and suppression.breakdown = categories.breakdown
+            and suppression.category = categories.category
+    inner join questions on suppression.question_id = questions.question_id
     inner join responses
         on
-            published_scheme.question_id = responses.question_id
-            and published_scheme.response = responses.response
-    cross join geographies
+            offered.question_id = responses.question_id
+            and offered.response = responses.response
+    inner join waves on suppression.survey_year = waves.survey_year
+    left join estimates
+        on
+            suppression.survey_year = estimates.survey_year
+            and suppression.geography_level = estimates.geography_level
+            and suppression.geography_code = estimates.geography_code
+            and suppression.breakdown = estimates.breakdown
+            and suppression.category = estimates.category
+            and suppression.question_id = estimates.question_id
+            and offered.response = estimates.response
 
 )
 

@@ -12,14 +12,9 @@ trusts as (
 
 ),
 
-names as (
+areas as (
 
-    select
-        survey_year,
-        trust,
-        max(trust_name) as trust_name
-    from {{ ref('stg_responses') }}
-    group by survey_year, trust
+    select * from {{ ref('int_areas') }}
 
 ),
 
@@ -56,7 +51,7 @@ by_trust as (
         outcomes.survey_year,
         'trust' as geography_level,
         outcomes.trust as geography_code,
-        coalesce(names.trust_name, outcomes.trust) as geography_name,
+        areas.geography_name,
         outcomes.sampled,
         outcomes.undeliverable,
         outcomes.died,
@@ -68,10 +63,11 @@ by_trust as (
         on
             outcomes.survey_year = trusts.survey_year
             and outcomes.trust = trusts.trust
-    left join names
+    inner join areas
         on
-            outcomes.survey_year = names.survey_year
-            and outcomes.trust = names.trust
+            outcomes.survey_year = areas.survey_year
+            and areas.geography_level = 'trust'
+            and outcomes.trust = areas.geography_code
 
 ),
 

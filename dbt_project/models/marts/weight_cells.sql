@@ -13,6 +13,12 @@ waves as (
 
 ),
 
+trusts as (
+
+    select * from {{ ref('int_trusts') }}
+
+),
+
 -- Small cells, and every cell that shares a weight with one, since the weight would give the count away.
 small as (
 
@@ -70,6 +76,20 @@ hide as (
 
 ),
 
+-- Exact counts give exact weights, and a share is a sum of weights: where one person of a trust chose a response, it
+-- would tell the person's cell.
+rounded as (
+
+    select
+        survey_year,
+        trust,
+        cell,
+        cast(round(sampled / cast(10 as double)) * 10 as bigint) as sampled,
+        cast(round(responded / cast(10 as double)) * 10 as bigint) as responded
+    from weight_cells
+
+),
+
 final as (
 
     select
@@ -79,18 +99,34 @@ final as (
         case
             when not hide.hidden_cell and weight_cells.weight_cell <> weight_cells.cell then weight_cells.weight_cell
         end as merged_into,
-        case when not hide.hidden_cell then weight_cells.sampled end as sampled,
-        case when not hide.hidden_cell then weight_cells.responded end as responded,
-        -- An exact weight would tell how many persons of the trust are in the hidden cells.
+        case when not hide.hidden_cell then rounded.sampled end as sampled,
+        case when not hide.hidden_cell then rounded.responded end as responded,
+        -- Made of the rounded counts and of totals that are published: it tells nothing else.
         case
-            when not hide.hidden_cell and waves.weighting_scheme = 'trust_population'
-                then round(weight_cells.trust_weight * weight_cells.population_weight, 1)
-            when not hide.hidden_cell and waves.weighting_scheme = 'trust' then round(weight_cells.trust_weight, 1)
+            when hide.hidden_cell then null
+            when waves.weighting_scheme = 'trust' or weight_cells.cell = 'unknown'
+                then round(weight_cells.trust_weight, 1)
+            when waves.weighting_scheme = 'trust_population'
+                then
+                    round(
+                        weight_cells.trust_weight * rounded.sampled / nullif(rounded.responded, 0)
+                        * trusts.responded / nullif(trusts.sampled, 0),
+                        1
+                    )
         end as weight,
         hide.hidden_cell as suppressed,
         waves.data_provenance
     from weight_cells
     inner join waves on weight_cells.survey_year = waves.survey_year
+    inner join trusts
+        on
+            weight_cells.survey_year = trusts.survey_year
+            and weight_cells.trust = trusts.trust
+    inner join rounded
+        on
+            weight_cells.survey_year = rounded.survey_year
+            and weight_cells.trust = rounded.trust
+            and weight_cells.cell = rounded.cell
     inner join hide
         on
             weight_cells.survey_year = hide.survey_year

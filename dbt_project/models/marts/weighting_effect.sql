@@ -3,6 +3,7 @@ with
 estimates as (
 
     select * from {{ ref('int_estimates') }}
+    where measure = 'share' and breakdown = 'all' and geography_level <> 'trust'
 
 ),
 
@@ -12,21 +13,43 @@ waves as (
 
 ),
 
+fixed_weights as (
+
+    select * from estimates
+    where variance_method = 'fixed_weights'
+
+),
+
+best as (
+
+    select * from estimates
+    where scheme <> 'trust_population' or variance_method = 'post_stratified'
+
+),
+
 final as (
 
     select
-        estimates.survey_year,
-        estimates.question_id,
-        estimates.response,
-        estimates.scheme,
-        estimates.scheme = waves.weighting_scheme as is_published_scheme,
-        estimates.pct,
-        cast(null as double) as se,
-        estimates.base,
+        best.survey_year,
+        best.question_id,
+        best.response,
+        best.scheme,
+        best.is_published as is_published_scheme,
+        best.estimate as pct,
+        best.se,
+        fixed_weights.se as se_fixed_weights,
+        best.design_effect,
+        best.base,
         waves.data_provenance
-    from estimates
-    inner join waves on estimates.survey_year = waves.survey_year
-    where estimates.base >= {{ var('minimum_published_base') }}
+    from best
+    inner join fixed_weights
+        on
+            best.survey_year = fixed_weights.survey_year
+            and best.question_id = fixed_weights.question_id
+            and best.response = fixed_weights.response
+            and best.scheme = fixed_weights.scheme
+    inner join waves on best.survey_year = waves.survey_year
+    where best.base >= {{ var('minimum_published_base') }}
 
 )
 
