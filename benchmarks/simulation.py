@@ -45,7 +45,6 @@ MODELS = (
     "int_cell_merges",
     "int_trusts",
     "int_weight_cells",
-    "int_weights",
     "int_cube",
     "int_trust_sums",
     "int_estimates",
