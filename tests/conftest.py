@@ -17,7 +17,7 @@ from orchestration.settings import ROOT, Settings
 RAW = ROOT / "data" / "raw"
 SEEDS = ROOT / "dbt_project" / "seeds"
 FIXTURES = Path(__file__).parent / "fixtures"
-SHARED = ROOT.parent / "shared"
+CCHS_DATA = ROOT.parent / "shared" / "data" / "cchs"
 
 
 @dataclass
@@ -122,6 +122,24 @@ def hand_worked(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """A survey of two waves and a few dozen persons whose answers were worked out by hand, refreshed."""
     fixture = FIXTURES / "hand_worked"
     return build_once(tmp_path_factory, "hand_worked", fixture / "raw", fixture / "seeds")
+
+
+@pytest.fixture(scope="session")
+def cchs(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Nine cycles of another survey, whose deposit supplies weights, refreshed; skipped where the files are missing."""
+    here = Path(__file__).parent / "cchs"
+    names = list(pd.read_csv(here / "registry.csv")["path"])
+    needed = [CCHS_DATA / name for name in [*names, "reference_weighted_results.csv"]]
+    if missing := [path.name for path in needed if not path.is_file()]:
+        message = f"the CCHS extracts are not in {CCHS_DATA} (missing: {', '.join(missing)})"
+        if os.environ.get("CI"):
+            pytest.fail(f"{message}; a run with CI set has to have them")
+        pytest.skip(message)
+    raw = tmp_path_factory.mktemp("cchs_raw")
+    for name in names:
+        shutil.copy(CCHS_DATA / name, raw / name)
+    shutil.copy(here / "registry.csv", raw / "registry.csv")
+    return build_once(tmp_path_factory, "cchs", raw, here / "seeds")
 
 
 @pytest.fixture

@@ -1,18 +1,14 @@
 """Nothing is wired in: nine cycles of a real survey, described by another crosswalk, through the same job."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pandas as pd
-import pytest
-from conftest import SHARED, Warehouse, build_once
+from conftest import CCHS_DATA, Warehouse
 from recompute import recompute
 
 from orchestration.release import current, notes_of
 
 HERE = Path(__file__).parent / "cchs"
-DATA = SHARED / "data" / "cchs"
 # The exact shares of the whole country in percent, once for each kind of weights.
 COUNTRY = (
     "(select survey_year, question_id, response, scheme, estimate as pct, base from intermediate.int_estimates "
@@ -20,25 +16,8 @@ COUNTRY = (
 )
 
 
-@pytest.fixture(scope="module")
-def cchs(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """The nine cycles, refreshed."""
-    registry = pd.read_csv(HERE / "registry.csv")
-    needed = [DATA / name for name in [*registry["path"], "reference_weighted_results.csv"]]
-    if missing := [path.name for path in needed if not path.is_file()]:
-        message = f"the CCHS extracts are not in {DATA} (missing: {', '.join(missing)})"
-        if os.environ.get("CI"):
-            pytest.fail(f"{message}; a run with CI set has to have them")
-        pytest.skip(message)
-    raw = tmp_path_factory.mktemp("cchs_raw")
-    for name in registry["path"]:
-        shutil.copy(DATA / name, raw / name)
-    shutil.copy(HERE / "registry.csv", raw / "registry.csv")
-    return build_once(tmp_path_factory, "cchs", raw, HERE / "seeds")
-
-
 def test_all_164_reference_results_are_reproduced(cchs: Warehouse) -> None:
-    reference = pd.read_csv(DATA / "reference_weighted_results.csv")
+    reference = pd.read_csv(CCHS_DATA / "reference_weighted_results.csv")
     wave_of = pd.read_csv(HERE / "registry.csv").set_index("study_number")["wave"]
     reference["survey_year"] = reference["dataset"].map(wave_of)
     reference["question_id"] = reference["canonical"].str.lower()

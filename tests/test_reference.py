@@ -1,8 +1,6 @@
 """Every estimate, interval and difference against the R package survey; see tests/reference/README.md."""
 
-import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -10,7 +8,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FIXTURES, ROOT, SHARED, Warehouse, build_once
+from conftest import FIXTURES, ROOT, Warehouse, build_once
 from reference.count_kinds import HERE, as_markdown, kinds, read
 from scipy import special, stats
 
@@ -18,7 +16,6 @@ RELATIVE = 1e-9
 ABSOLUTE = 1e-12  # only where R's value is exactly 0
 MACROS = ROOT / "dbt_project" / "macros" / "distributions.sql"
 QUANTILES = ROOT / "dbt_project" / "statistical_tables" / "t_quantiles.csv"
-CCHS = Path(__file__).parent / "cchs"
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +25,6 @@ def merged_strata(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     seeds = shutil.copytree(fixture / "seeds", tmp_path_factory.mktemp("merged_strata") / "seeds")
     shutil.copy(HERE / "merged_strata.csv", seeds)
     return build_once(tmp_path_factory, "merged_strata", fixture / "raw", seeds)
-
-
-@pytest.fixture(scope="module")
-def supplied(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """The survey whose deposit supplies weights, where its files are at hand."""
-    data = SHARED / "data" / "cchs"
-    names = list(pd.read_csv(CCHS / "registry.csv")["path"])
-    if missing := [name for name in names if not (data / name).is_file()]:
-        message = f"the CCHS extracts are not in {data} (missing: {', '.join(missing)})"
-        if os.environ.get("CI"):
-            pytest.fail(f"{message}; a run with CI set has to have them")
-        pytest.skip(message)
-    raw = tmp_path_factory.mktemp("cchs_raw")
-    for name in names:
-        shutil.copy(data / name, raw)
-    shutil.copy(CCHS / "registry.csv", raw)
-    return build_once(tmp_path_factory, "cchs", raw, CCHS / "seeds")
 
 
 KEYS = [
@@ -137,12 +117,12 @@ def test_two_trusts_in_one_stratum_have_the_differences_of_r(merged_strata: Ware
     compare_differences(merged_strata, "reference_merged_strata")
 
 
-def test_supplied_weights_give_the_estimates_of_r(supplied: Warehouse) -> None:
-    compare_estimates(supplied, "reference_supplied")
+def test_supplied_weights_give_the_estimates_of_r(cchs: Warehouse) -> None:
+    compare_estimates(cchs, "reference_supplied")
 
 
-def test_supplied_weights_give_the_differences_of_r(supplied: Warehouse) -> None:
-    compare_differences(supplied, "reference_supplied")
+def test_supplied_weights_give_the_differences_of_r(cchs: Warehouse) -> None:
+    compare_differences(cchs, "reference_supplied")
 
 
 @pytest.mark.parametrize(("name", "factor"), [("se", 1 + 2e-9), ("estimate", 1 - 2e-9), ("base", 1 + 1e-9)])

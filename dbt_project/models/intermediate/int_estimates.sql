@@ -18,12 +18,6 @@ trusts as (
 
 ),
 
-waves as (
-
-    select * from {{ ref('waves') }}
-
-),
-
 questions as (
 
     select * from {{ ref('questions') }}
