@@ -13,8 +13,8 @@ from orchestration.errors import Refusal
 from orchestration.gate import expectation_checks
 from orchestration.ingest import source_specs, united_assets, wave_asset
 from orchestration.lock import WriterLock
+from orchestration.publish import release_asset
 from orchestration.registry import RawFile, read_registry
-from orchestration.release import release_asset
 from orchestration.settings import Settings
 from orchestration.transform import dbt_resource, transform_assets
 
@@ -46,7 +46,7 @@ def build_definitions(settings: Settings, loggers: Mapping[str, dg.LoggerDefinit
         sensors=[registry_sensor(settings), refresh_blocked],
         resources={
             "dbt": dbt_resource(settings),
-            "writer_lock": WriterLock(state_dir=str(settings.state_dir)),
+            "writer_lock": WriterLock(warehouse=str(settings.warehouse)),
         },
         executor=dg.in_process_executor,
         loggers=loggers,

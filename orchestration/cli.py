@@ -102,15 +102,18 @@ def guard() -> None:
     click.echo("data/raw holds registered synthetic files only")
 
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 @main.group()
 def releases() -> None:
-    """Look at published releases."""
+    """Look at published releases, compare them, go back to an earlier one."""
 
 
 @releases.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def list_releases(as_json: bool) -> None:
-    """All releases, the oldest first."""
+    """All releases in the order they were published; * is the current one."""
     from orchestration import release
 
     settings = Settings.from_environment()
@@ -122,19 +125,27 @@ def list_releases(as_json: bool) -> None:
         except Refusal:
             notes = {}
         described = {key: notes.get(key, "damaged") for key in ("published_at", "waves", "provenance")}
-        rows.append({"release_id": folder.name, **described, "current": folder == now})
+        rows.append(
+            {
+                "release_id": folder.name,
+                **described,
+                "current": folder == now,
+                "pinned": release.is_pinned(folder),
+            }
+        )
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     for row in [] if as_json else rows:
         mark = "*" if row["current"] else " "
-        click.echo(f"{mark} {row['release_id']}  {row['published_at']}  {row['waves']}  {row['provenance']}")
+        pinned = "  pinned" if row["pinned"] else ""
+        click.echo(f"{mark} {row['release_id']}  {row['published_at']}  {row['waves']}  {row['provenance']}{pinned}")
 
 
 @releases.command("show")
 @click.argument("release_id", default="current")
-@click.option("--json", "as_json", is_flag=True, help="Print release.json.")
+@AS_JSON
 def show_release(release_id: str, as_json: bool) -> None:
-    """How a release was made, and its headline figures."""
+    """How a release was made, what it restates, and its headline figures."""
     from orchestration import release
 
     folder = _folder(release_id)
@@ -149,23 +160,91 @@ def show_release(release_id: str, as_json: bool) -> None:
         "provenance_in_words",
         "git_commit",
         "dbt_invocation_id",
+        "dagster_run_id",
     ):
         click.echo(f"{key.replace('_', ' '):>20}  {notes[key]}")
+    click.echo(f"{'checks passed':>20}  " + ", ".join(f"{n} {kind}" for kind, n in notes["checks_passed"].items()))
     click.echo(f"{'rows':>20}  " + ", ".join(f"{t} {d['rows']:,}" for t, d in notes["tables"].items()))
+    if restates := notes.get("restates"):
+        click.echo(f"{'restated values':>20}  {restates['values']:,} (against {restates['release_id']})")
     click.echo("\n" + headline(folder))
 
 
 @releases.command("verify")
 @click.argument("release_id", default="current")
-def verify_release(release_id: str) -> None:
-    """Recompute checksums and content hashes from the release's files alone."""
+@AS_JSON
+def verify_release(release_id: str, as_json: bool) -> None:
+    """Recompute checksums and content hashes from the release's files alone. Exits with 1 where it is damaged."""
     from orchestration import release
 
     folder = _folder(release_id)
-    if problems := release.verify(folder):
+    problems = release.verify(folder)
+    if as_json:
+        click.echo(json.dumps({"release_id": folder.name, "problems": problems}, indent=2))
+        sys.exit(1 if problems else 0)
+    if problems:
         raise Refusal(f"Release {folder.name} is damaged.", problems)
     notes = release.notes_of(folder)
     click.echo(f"{folder.name}: {len(notes['files'])} files and {len(notes['tables'])} tables are as published")
+
+
+@releases.command("diff")
+@click.argument("earlier")
+@click.argument("later", default="current")
+@AS_JSON
+def diff_releases(earlier: str, later: str, as_json: bool) -> None:
+    """Which rows of which tables appeared, vanished or changed from one release to another, and by how much."""
+    from orchestration.comparison import difference, in_words
+
+    found = difference(_folder(earlier), _folder(later))
+    click.echo(json.dumps(found, indent=2, default=str) if as_json else in_words(found))
+
+
+@releases.command("rollback")
+@click.argument("release_id")
+@click.option("--reason", default="", help="Why; it is kept in the journal.")
+def rollback(release_id: str, reason: str) -> None:
+    """Show readers an earlier release again, in one step. The journal and Dagster keep a record of it."""
+    from orchestration.publish import roll_back
+
+    settings = Settings.from_environment()
+    settings.export()
+    settings.prepare()
+    folder = _folder(release_id)
+    roll_back(settings, folder, reason)
+    click.echo(f"{_shown(settings.current_release)} -> {_shown(folder)}")
+
+
+@releases.command("pin")
+@click.argument("release_id", default="current")
+def pin(release_id: str) -> None:
+    """Never remove this release, however many newer ones there are."""
+    from orchestration import release
+
+    release.pin(Settings.from_environment(), _folder(release_id))
+
+
+@releases.command("unpin")
+@click.argument("release_id", default="current")
+def unpin(release_id: str) -> None:
+    """Let this release be removed when newer ones have taken its place."""
+    from orchestration import release
+
+    release.unpin(Settings.from_environment(), _folder(release_id))
+
+
+@releases.command("history")
+@AS_JSON
+def history(as_json: bool) -> None:
+    """What happened to the releases, the oldest event first: published, rolled back, pinned, unpinned, removed."""
+    from orchestration import release
+
+    events = release.journal(Settings.from_environment().published_dir)
+    if as_json:
+        click.echo(json.dumps(events, indent=2))
+    for event in [] if as_json else events:
+        reason = f"  ({event['reason']})" if event.get("reason") else ""
+        click.echo(f"{event['at']}  {event['event']:<12} {event['release_id']}  by {event['by']}{reason}")
 
 
 def _folder(release_id: str) -> Path:

@@ -299,8 +299,11 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
     return expectation_suites
 
 
-def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) -> Build:
-    """The last build, if everything that had to be checked of it was, and passed.
+def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) -> tuple[Build, list[dict[str, str]]]:
+    """The last build, if everything that had to be checked of it was, and passed; and the evidence of that.
+
+    The evidence has a dictionary a check: `check`, its name for people, which stays when its arguments change;
+    `check_id`; `kind` (dbt or expectation); `content_hash` of the table that an expectation looked at.
 
     Raises Refusal with all that is missing, stale, downgraded or failed.
     """
@@ -326,7 +329,38 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
     problems += _problems_of_suites(hashes, recorded)
     if problems:
         raise Refusal(f"Build {build.build_id} may not be published.", problems)
-    return build
+    declared = manifest["nodes"] | manifest["unit_tests"]
+    evidence = [
+        {
+            "check": _name_of_check(declared[check_id], manifest) if check_id in declared else check_id,
+            "check_id": check_id,
+            "kind": "dbt" if check_id in declared else "expectation",
+            "content_hash": recorded_hash,
+        }
+        for check_id, (_, recorded_hash, _) in sorted(recorded.items())
+    ]
+    return build, evidence
+
+
+def _name_of_check(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """A check of dbt by kind, table and column; a generic one's own name changes with its arguments."""
+    kind = (node.get("test_metadata") or {}).get("name")
+    if not kind:
+        return str(node["name"])
+    attached = (node.get("attached_node") or node["depends_on"]["nodes"][-1]).split(".")[-1]
+    return f"{kind} of {attached}" + (f".{node['column_name']}" if node.get("column_name") else "")
+
+
+def keys_of_tables(settings: Settings) -> dict[str, list[str]]:
+    """The columns that identify a row of each mart, as its check `unique_grain` says."""
+    manifest = json.loads((settings.dbt_target_dir / "manifest.json").read_text(encoding="utf-8"))
+    keys = {}
+    for node in manifest["nodes"].values():
+        if (node.get("test_metadata") or {}).get("name") == "unique_grain":
+            table = manifest["nodes"][node["attached_node"]]
+            if table["schema"] == "marts":
+                keys[table["alias"]] = list(node["test_metadata"]["kwargs"]["columns"])
+    return keys
 
 
 def _stale(

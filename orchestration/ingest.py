@@ -20,7 +20,7 @@ from orchestration.errors import Refusal
 from orchestration.gate import mark_changed
 from orchestration.lock import WriterLock
 from orchestration.registry import RawFile, problem_of_file, read_registry, verify_files
-from orchestration.settings import OWNERS, Settings
+from orchestration.settings import OWNERS, TEMPORARY, Settings, state_dir_of
 from orchestration.warehouse import connect
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _as_utf8(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile,
     (warehouse,) = connection.execute(
         "select path from duckdb_databases() where database_name = current_database()"
     ).fetchall()[0]
-    private = Path(f"{warehouse}.d")
+    private = state_dir_of(Path(warehouse)) / TEMPORARY
     with tempfile.NamedTemporaryFile(
         "w", dir=private if private.is_dir() else None, suffix=".txt", encoding="utf-8", newline=""
     ) as copy:

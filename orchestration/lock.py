@@ -6,24 +6,29 @@ Belongs here: the lock and the Dagster resource that holds it. Does not: opening
 import fcntl
 import json
 import os
+import shutil
+import signal
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
 from orchestration.errors import Refusal
+from orchestration.settings import DBT_PID, TEMPORARY, state_dir_of
+from orchestration.warehouse import set_aside_if_damaged
 
 
 @contextmanager
-def writer_lock(state_dir: Path, purpose: str) -> Iterator[None]:
-    """Hold the right to write to the warehouse. Raises Refusal naming the holder where somebody else has it.
+def writer_lock(folder: Path, purpose: str, of: str = "this warehouse") -> Iterator[None]:
+    """Hold the right to write to what lies in a folder. Raises Refusal naming the holder where somebody else has it.
 
     The operating system frees the lock when its holder ends, however it ends.
     """
-    lock = state_dir / "writer.lock"
+    lock = folder / "writer.lock"
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
@@ -31,27 +36,53 @@ def writer_lock(state_dir: Path, purpose: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "unknown"
             raise Refusal(
-                f"Another refresh is writing to this warehouse: {holder}.",
+                f"Another run is writing to {of}: {holder}.",
                 ["Wait until it ends, or stop that process; then run `cmhs refresh` again."],
             ) from None
         started = datetime.now(UTC).isoformat(timespec="seconds")
         holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": started})
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, holder.encode(), 0)
-        yield
-        os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-class WriterLock(dg.ConfigurableResource):
-    """The writer's lock for the length of a Dagster run, however the run was started."""
+def _end_orphan(state_dir: Path) -> None:
+    """End the dbt of a run that was killed alone: it would go on writing without the lock."""
+    noted = state_dir / TEMPORARY / DBT_PID
+    if not noted.is_file() or not (text := noted.read_text()).isdecimal():
+        return
+    process = Path("/proc") / text
+    # The number may be another program's by now.
+    with suppress(OSError):
+        while str(state_dir).encode() in (process / "cmdline").read_bytes():
+            os.kill(int(text), signal.SIGKILL)
+            time.sleep(0.05)
 
-    state_dir: str
+
+class WriterLock(dg.ConfigurableResource):
+    """The writer's lock for the length of a Dagster run, however the run was started, on a warehouse that is sound.
+
+    What a killed run left behind is cleared away first, and a damaged warehouse set aside.
+    """
+
+    warehouse: str
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> "Iterator[WriterLock]":
         """Hold the lock while the run's steps run."""
-        run = context.run
-        with writer_lock(Path(self.state_dir), f"Dagster run {run.run_id if run else 'unknown'}"):
+        warehouse, run = Path(self.warehouse), context.run
+        state_dir = state_dir_of(warehouse)
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with writer_lock(state_dir, f"Dagster run {run.run_id if run else 'unknown'}"):
+            _end_orphan(state_dir)
+            shutil.rmtree(state_dir / TEMPORARY, ignore_errors=True)
+            (state_dir / TEMPORARY).mkdir()
+            if aside := set_aside_if_damaged(warehouse):
+                log = context.log or dg.get_dagster_logger()
+                log.info(f"the warehouse was damaged: set aside as {aside.name}, made again from the raw files")
             yield self

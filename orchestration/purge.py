@@ -31,7 +31,11 @@ def derived_from_deposit(settings: Settings) -> list[Path]:
             synthetic = False
         if not synthetic:
             found.append(folder)
-    unfinished = (settings.published_dir / "releases").glob(f"{release.BUILDING}*")
+    unfinished = [
+        path
+        for kind in (release.BUILDING, release.REMOVING)
+        for path in (settings.published_dir / "releases").glob(f"{kind}*")
+    ]
     return [*found, *sorted(unfinished)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.registry import read_registry, verify_files
+from orchestration.release import demand_no_rollback
 from orchestration.settings import Settings
 
 # What dagster-dbt says of its own arguments, at the level of our own words.
@@ -36,9 +37,11 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
     verify_files(settings.raw_dir, files)
     say(f"registry: {len(files)} files of {len({f.wave for f in files})} waves, sizes and checksums as registered")
     fingerprint = fingerprint_of(settings, files)
-    if not force and (published := _already_published(settings, fingerprint)):
-        return Refreshed(published, changed=False)
-    return Refreshed(_run_job(settings, say), changed=True)
+    if not force:
+        demand_no_rollback(settings, fingerprint)
+        if published := _already_published(settings, fingerprint):
+            return Refreshed(published, changed=False)
+    return Refreshed(_run_job(settings, say, force), changed=True)
 
 
 def _already_published(settings: Settings, fingerprint: str) -> Path | None:
@@ -50,16 +53,20 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     folder = current(settings)
     if folder is None or not settings.warehouse.exists():
         return None
-    with connect(settings.warehouse, read_only=True) as warehouse:
-        same = published_as(warehouse) == (folder.name, fingerprint)
+    try:
+        with connect(settings.warehouse, read_only=True) as warehouse:
+            same = published_as(warehouse) == (folder.name, fingerprint)
+    except Refusal:
+        return None  # The run finds out whether it is damaged or held by another program.
     return folder if same and not verify(folder) else None
 
 
-def _run_job(settings: Settings, say: Callable[[str], None]) -> Path:
+def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Path:
     import dagster as dg
 
     from orchestration.automation import reason_of
     from orchestration.build import build_definitions
+    from orchestration.publish import FORCE_TAG
 
     class Progress(logging.Handler):
         """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
@@ -86,7 +93,7 @@ def _run_job(settings: Settings, say: Callable[[str], None]) -> Path:
             instance=instance,
             raise_on_error=False,
             run_config={"loggers": {"progress": {}}},
-            tags={"started by": "cmhs refresh"},
+            tags={"started by": "cmhs refresh"} | ({FORCE_TAG: "true"} if force else {}),
         )
         if not result.success:
             failures = [event for event in result.all_events if event.is_step_failure]

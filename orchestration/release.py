@@ -1,29 +1,23 @@
-"""Publishing: the marts as a folder that readers can trust, switched in one step.
+"""A release on disk: what it holds, whether it is whole, which one readers see, and the journal of all that.
 
-A release is built aside, verified from its own files, made read-only and only then becomes `current`; whatever
-goes wrong before leaves the last release as it was. Belongs here: building, verifying, switching, listing
-releases. Does not: whether it may be published (gate).
+Everything here works from the published folder alone: no warehouse, no Dagster. Belongs here: listing, opening,
+verifying, switching, pinning and removing releases. Does not: making one (publish), comparing two (comparison).
 """
 
+import getpass
 import json
 import os
-import platform
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from orchestration import gate
 from orchestration.errors import Refusal
-from orchestration.lock import WriterLock
 from orchestration.registry import sha256_of
-from orchestration.settings import OWNERS, Settings
-from orchestration.warehouse import connect, content_hash, tables_in
+from orchestration.settings import Settings
+from orchestration.warehouse import content_hash, literal, tables_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,17 +25,17 @@ if TYPE_CHECKING:
 DATABASE = "cmhs_marts.duckdb"
 # The oldest storage that is written; every client since DuckDB 1.2 reads it.
 STORAGE_VERSION = "v1.2.0"
+# Folders and links of these names are unfinished work: no release, and cleared away by the next writer.
 BUILDING = ".building-"
-README = """\
-{title}, release {release_id}
-
-{provenance}
-
-cmhs_marts.duckdb   all tables, schema marts; open it read-only (DuckDB 1.2 or later)
-parquet/, csv/      the same tables as files
-datapackage.json    what the tables and columns mean (Frictionless)
-release.json        how the release was made: inputs, checks, content hashes
-"""
+REMOVING = ".removing-"
+JOURNAL = "journal.jsonl"
+# Without a temporary directory nothing is spilled to a file of its own.
+_NOTHING_FROM_ELSEWHERE: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "temp_directory": "",
+}
 TITLE = "Community Mental Health Survey"
 PROVENANCE_IN_WORDS = {
     "synthetic": "THE DATA ARE SYNTHETIC: made up, calibrated to published figures; no statement about real people.",
@@ -50,9 +44,14 @@ PROVENANCE_IN_WORDS = {
 
 
 def releases(settings: Settings) -> list[Path]:
-    """Folders of all releases, the oldest first."""
-    folder = settings.published_dir / "releases"
-    return sorted(p for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
+    """Folders of all releases in the order they were published, whatever the clock said then."""
+    folders = [p for p in (settings.published_dir / "releases").glob("*") if p.is_dir() and not p.name.startswith(".")]
+    published = {
+        event["release_id"]: position
+        for position, event in enumerate(journal(settings.published_dir))
+        if event["event"] == "published"
+    }
+    return sorted(folders, key=lambda folder: (published.get(folder.name, -1), folder.name))
 
 
 def current(settings: Settings) -> Path | None:
@@ -71,125 +70,39 @@ def notes_of(folder: Path) -> dict[str, Any]:
     return notes
 
 
-def publish(settings: Settings) -> Path:
-    """Publish the last build of the warehouse and return the release's folder; needs the writer's lock.
+@contextmanager
+def confined_connection(folder: Path, **attached: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A connection with databases attached read-only, by name; it reaches no file but those and what is below
+    `folder`, no network and no extension, and none of that can be changed on it.
 
-    Raises Refusal, and leaves everything as it was, where the gate lacks evidence or the new files do not
-    verify.
-    """
+    Raises Refusal where a database cannot be opened.
+    """  # fmt: skip
     import duckdb
 
-    with connect(settings.warehouse, read_only=True) as warehouse:
-        build = gate.demand_evidence(warehouse, settings)
-        published_before = gate.published_as(warehouse) == (build.release_id, build.fingerprint)
-    folder = settings.published_dir / "releases" / build.release_id
-    if settings.current_release.exists() and not settings.current_release.is_symlink():
-        raise Refusal(
-            f"{settings.current_release} is no link, so it cannot be switched to a new release.",
-            ["Move it away; the next refresh makes the link."],
-        )
-    if folder.exists():
-        if published_before and folder != current(settings):
-            raise Refusal(
-                f"This build was published before, as {folder.name}, and is no longer current.",
-                ["Make a new release with `cmhs refresh --force`."],
-            )
-        # Otherwise it was cut off between its last two steps, and only the switch is left to do.
-        if problems := verify(folder):
-            raise Refusal(f"Release {folder.name} is there already and damaged.", problems)
-        if folder != current(settings):
-            _switch(settings, folder)
-        _mark_published(settings, build)
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.parent.chmod(settings.published_dir.stat().st_mode & 0o777)
-    for left_over in [*folder.parent.glob(f"{BUILDING}*"), *settings.published_dir.glob(f"{BUILDING}*")]:
-        left_over.unlink() if left_over.is_symlink() else shutil.rmtree(left_over)
-    aside = folder.parent / f"{BUILDING}{build.release_id}"
-    aside.mkdir()
-    try:
-        with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
-            _copy_tables(connection, settings.warehouse, aside)
-        _describe(settings, aside, build)
-        problems = verify(aside)
-        if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
-            problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
-        if problems:
-            raise Refusal(f"The new release {build.release_id} does not verify.", problems)
-        if given_away := [sentence for earlier in releases(settings) for sentence in revealed_by(earlier, aside)]:
-            raise Refusal(
-                "The new release and an earlier one together give away rows that one of them hides.",
-                [
-                    *given_away,
-                    "Find out why other rows are hidden now. If that is right, withdraw the earlier release (remove "
-                    "its folder, and the link `current` where it leads there) and refresh again.",
-                ],
-            )
-        _seal(aside)
-        aside.rename(folder)
-    except duckdb.Error as error:
-        raise Refusal(f"The release could not be written ({type(error).__name__}).") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    _switch(settings, folder)
-    _mark_published(settings, build)
-    return folder
-
-
-def _mark_published(settings: Settings, build: gate.Build) -> None:
-    with connect(settings.warehouse) as warehouse:
-        gate.mark_published(warehouse, build)
-
-
-def _copy_tables(connection: "duckdb.DuckDBPyConnection", warehouse: Path, aside: Path) -> None:
-    connection.execute(f"attach '{_literal(warehouse)}' as warehouse (read_only)")
-    connection.execute(f"attach '{_literal(aside / DATABASE)}' as release (storage_version '{STORAGE_VERSION}')")
-    connection.execute("create schema release.marts")
-    for kind in ("parquet", "csv"):
-        (aside / kind).mkdir()
-    for table in gate.PUBLISHED_TABLES:
-        source = f"(select * from warehouse.marts.{table} order by all)"
-        connection.execute(f"create table release.marts.{table} as from {source}")
-        for column, comment in _comments(connection, table):
-            target = f"column release.marts.{table}.{column}" if column else f"table release.marts.{table}"
-            connection.execute(f"comment on {target} is '{_literal(comment)}'")
-        connection.execute(f"copy {source} to '{_literal(aside / 'parquet' / table)}.parquet' (format parquet)")
-        connection.execute(f"copy {source} to '{_literal(aside / 'csv' / table)}.csv' (format csv, header)")
-    connection.execute("checkpoint release")
-    connection.execute("detach release")
-
-
-def _literal(text: object) -> str:
-    return str(text).replace("'", "''")
-
-
-def _comments(connection: "duckdb.DuckDBPyConnection", table: str) -> list[tuple[str, str]]:
-    """Comments of a warehouse table ('' as column) and of its columns."""
-    return connection.execute(
-        "select '', comment from duckdb_tables() where database_name = 'warehouse' and schema_name = 'marts' "
-        "and table_name = $1 and comment is not null union all "
-        "select column_name, comment from duckdb_columns() where database_name = 'warehouse' "
-        "and schema_name = 'marts' and table_name = $1 and comment is not null",
-        [table],
-    ).fetchall()
+    with duckdb.connect(config=_NOTHING_FROM_ELSEWHERE) as connection:
+        for name, path in attached.items():
+            try:
+                connection.execute(f"attach {literal(path)} as {name} (read_only)")
+            except duckdb.Error as error:
+                raise Refusal(f"{path} cannot be opened ({type(error).__name__}).") from None
+        connection.execute(f"set allowed_directories = [{literal(folder.resolve())}]")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        yield connection
 
 
 @contextmanager
 def open_release(folder: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """The release's database, read-only. Raises Refusal where it cannot be opened."""
-    import duckdb
+    """The release's database, read-only, on a connection that reaches no file outside the release.
 
-    try:
-        connection = duckdb.connect(str(folder / DATABASE), read_only=True)
-    except duckdb.Error as error:
-        raise Refusal(f"{folder / DATABASE} cannot be opened ({type(error).__name__}).") from None
-    try:
+    Raises Refusal where it cannot be opened.
+    """
+    with confined_connection(folder, release=folder / DATABASE) as connection:
+        connection.execute("use release")
         yield connection
-    finally:
-        connection.close()
 
 
-def _tables_of(folder: Path) -> dict[str, dict[str, Any]]:
+def tables_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Rows, schema and content hash of each table in the release's database."""
     described = {}
     with open_release(folder) as connection:
@@ -207,108 +120,42 @@ def _tables_of(folder: Path) -> dict[str, dict[str, Any]]:
     return described
 
 
-def _describe(settings: Settings, aside: Path, build: gate.Build) -> None:
-    """Write release.json, datapackage.json and the readme into a release that is being built."""
-    tables = _tables_of(aside)
-    with open_release(aside) as connection:
-        release_id, published_at, commit, provenance, waves = connection.execute(
-            "select release_id, published_at, git_commit, provenance, waves from marts.release_info"
-        ).fetchall()[0]
-        inputs = connection.execute("select * from marts.source_files order by path")
-        names = [column[0] for column in inputs.description or []]
-        sources = [dict(zip(names, row, strict=True)) for row in inputs.fetchall()]
-        suppressed = {
-            table: connection.execute(f"select count(*) from marts.{table} where suppressed").fetchall()[0][0]
-            for table, description in tables.items()
-            if any(column["name"] == "suppressed" for column in description["columns"])
-        }
-    with connect(settings.warehouse, read_only=True) as warehouse:
-        checks = warehouse.execute(
-            "select kind, count(*) from gate.evidence where build_id = ? and status = 'pass' group by kind",
-            [build.build_id],
-        ).fetchall()
-    (aside / "README.txt").write_text(
-        README.format(title=TITLE, release_id=release_id, provenance=PROVENANCE_IN_WORDS[provenance]),
-        encoding="utf-8",
+# A cell that begins so is a formula to a spreadsheet.
+FORMULA_STARTS = "=+-@\t\r"
+
+
+def csv_cells(columns: list[dict[str, Any]]) -> str:
+    """SQL for the columns of a table as its CSV file holds them: a text that a spreadsheet would take for a
+    formula has an apostrophe before it.
+    """  # fmt: skip
+    starts = ", ".join(f"chr({ord(start)})" for start in FORMULA_STARTS)
+    return ", ".join(
+        f'case when left("{c["name"]}", 1) in ({starts}) then chr(39) || "{c["name"]}" else "{c["name"]}" end '
+        f'as "{c["name"]}"'
+        if c["type"] == "VARCHAR"
+        else f'"{c["name"]}"'
+        for c in columns
     )
-    (aside / "datapackage.json").write_text(
-        json.dumps(_datapackage(aside, release_id, provenance, published_at, tables), indent=2),
-        encoding="utf-8",
+
+
+def _csv_is_as(connection: "duckdb.DuckDBPyConnection", table: str, columns: list[dict[str, Any]], path: Path) -> bool:
+    """Whether a CSV file holds the rows of a table, whatever their order."""
+    import duckdb
+
+    names = ", ".join(f"coalesce(\"{c['name']}\"::varchar, '')" for c in columns)
+    ours = f"select {names} from (select {csv_cells(columns)} from marts.{table})"
+    theirs = (
+        f"select {names} from read_csv({literal(path)}, all_varchar = true, header = true, delim = ',', "
+        "quote = '\"', escape = '\"')"
     )
-    notes = {
-        "release_id": release_id,
-        "title": TITLE,
-        "provenance": provenance,
-        "provenance_in_words": PROVENANCE_IN_WORDS[provenance],
-        "waves": waves,
-        "published_at": published_at.replace(tzinfo=UTC).isoformat(),
-        "git_commit": commit,
-        "fingerprint": build.fingerprint,
-        "dbt_invocation_id": build.build_id,
-        "dagster_run_id": build.dagster_run_id,
-        "checks_passed": dict(checks),
-        "suppressed_rows": suppressed,
-        "storage_version": STORAGE_VERSION,
-        "versions": {"python": platform.python_version()}
-        | {p: version(p) for p in ("dagster", "dbt-core", "dbt-duckdb", "duckdb", "great-expectations")},
-        "inputs": sources,
-        "tables": tables,
-        "files": {
-            str(path.relative_to(aside)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-            for path in sorted(aside.rglob("*"))
-            if path.is_file()
-        },
-    }
-    (aside / "release.json").write_text(json.dumps(notes, indent=2, default=str), encoding="utf-8")
-
-
-FRICTIONLESS_TYPES = {
-    "BOOLEAN": "boolean",
-    "INTEGER": "integer",
-    "BIGINT": "integer",
-    "DOUBLE": "number",
-    "VARCHAR": "string",
-    "DATE": "date",
-    "TIMESTAMP": "datetime",
-}
-
-
-def _datapackage(
-    aside: Path, release_id: str, provenance: str, published_at: datetime, tables: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The release as a Frictionless data package over its CSV files."""
-    return {
-        "name": "community-mental-health-survey",
-        "id": release_id,
-        "title": TITLE,
-        "description": PROVENANCE_IN_WORDS[provenance],
-        "created": published_at.replace(tzinfo=UTC).isoformat(),
-        "profile": "tabular-data-package",
-        "resources": [
-            {
-                "name": table,
-                "path": f"csv/{table}.csv",
-                "profile": "tabular-data-resource",
-                "format": "csv",
-                "encoding": "utf-8",
-                "bytes": (aside / "csv" / f"{table}.csv").stat().st_size,
-                "hash": f"sha256:{sha256_of(aside / 'csv' / f'{table}.csv')}",
-                "schema": {
-                    "fields": [
-                        {
-                            "name": column["name"],
-                            "type": FRICTIONLESS_TYPES[column["type"]],
-                            "description": column["description"],
-                        }
-                        | ({"format": "any"} if column["type"] == "TIMESTAMP" else {})
-                        for column in description["columns"]
-                    ],
-                    "missingValues": [""],
-                },
-            }
-            for table, description in tables.items()
-        ],
-    }
+    try:
+        differing = connection.execute(
+            f"select (select count(*) from ({ours} except all {theirs})) "
+            f"+ (select count(*) from ({theirs} except all {ours}))"
+        ).fetchall()[0][0]
+    except duckdb.Error:
+        return False
+    return bool(differing == 0)
 
 
 def verify(folder: Path) -> list[str]:
@@ -330,9 +177,13 @@ def verify(folder: Path) -> list[str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path not in known
     ]
+    published = [e["notes_sha256"] for e in journal(folder.parent.parent) if e.get("release_id") == folder.name
+                 and e["event"] == "published"]  # fmt: skip
+    if published and sha256_of(folder / "release.json") != published[-1]:
+        problems.append(f"release.json is not the one that the {JOURNAL} of this folder says was published.")
     if problems:
         return problems
-    found = _tables_of(folder)
+    found = tables_of(folder)
     if sorted(found) != sorted(notes["tables"]):
         problems.append(f"{DATABASE} holds {', '.join(found)}; expected {', '.join(notes['tables'])}.")
     with open_release(folder) as connection:
@@ -341,84 +192,80 @@ def verify(folder: Path) -> list[str]:
         if info != [tuple(said.values())]:
             problems.append(f"release.json and {DATABASE} do not say the same of the release.")
         for table, expected in notes["tables"].items():
-            if found.get(table) != expected:
+            if found.get(table) != {key: expected[key] for key in ("rows", "columns", "content_hash")}:
                 problems.append(f"{DATABASE} table {table} is not the one that was published.")
-            path = _literal(folder / "parquet" / table)
-            connection.execute(f"create temp view \"{table}\" as from '{path}.parquet'")
+                continue
+            path = literal(folder.resolve() / "parquet" / f"{table}.parquet")
+            connection.execute(f'create temp view "{table}" as from {path}')
             if content_hash(connection, "main", table) != expected["content_hash"]:
                 problems.append(f"parquet/{table}.parquet differs from the database.")
-            rows = connection.execute(
-                "select count(*) from read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"')",
-                [str(folder / "csv" / f"{table}.csv")],
-            ).fetchall()[0][0]
-            if rows != expected["rows"]:
-                problems.append(f"csv/{table}.csv has {rows} rows; expected {expected['rows']}.")
+            if not _csv_is_as(connection, table, expected["columns"], folder.resolve() / "csv" / f"{table}.csv"):
+                problems.append(f"csv/{table}.csv differs from the database.")
     return problems
 
 
-# Tables whose rows are hidden one by one: the whole that parts belong to, and what names a part.
-HIDING_TABLES = {
-    "estimates": (("survey_year", "question_id", "geography_level", "breakdown"), ("geography_code", "category")),
-    "weight_cells": (("survey_year",), ("trust", "cell")),
-}
-ROWS_SHOWN = 3
+# ---------------------------------------------------------------------------------------- what readers see
 
 
-def revealed_by(earlier: Path, later: Path) -> list[str]:
-    """Rows that one of two releases of the same data shows and the other hides, in words; at most a few a table.
+def journal(published_dir: Path) -> list[dict[str, Any]]:
+    """What happened to the releases of a published folder, the oldest event first.
 
-    What is hidden in one follows from the other: directly, or as the rest of a published total. Releases of
-    different provenance are about different people.
+    Each event has `at` (UTC), `event` (published, rolled back, pinned, unpinned, removed), `release_id` and `by`.
+    A line that a killed writer left unfinished is passed over.
     """
-    import duckdb
+    path = published_dir / JOURNAL
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and {"event", "release_id"} <= event.keys():
+                events.append(event)
+    return events
 
+
+def record(settings: Settings, event: str, release_id: str, **more: Any) -> None:
+    """Add an event to the journal; it is on the disk when this returns."""
     try:
-        if notes_of(earlier)["provenance"] != notes_of(later)["provenance"]:
-            return []
-    except Refusal:
-        pass  # Its tables may still be readable.
-    problems = []
-    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
-        for table, (whole, part) in HIDING_TABLES.items():
-            paths = {name: folder / "csv" / f"{table}.csv" for name, folder in (("earlier", earlier), ("later", later))}
-            if not all(path.is_file() for path in paths.values()):
-                continue
-            keys = ", ".join((*whole, *part))
-            try:
-                for name, path in paths.items():
-                    connection.execute(
-                        f"create or replace temp table {name} as select {keys}, bool_or(suppressed = 'true') as hidden "
-                        "from read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"') group by all",
-                        [str(path)],
-                    )
-            except duckdb.Error as error:
-                problems.append(f"{earlier.name}, {table}: its rows cannot be compared ({type(error).__name__}).")
-                continue
-            # A part that only one of them names may be the same people under another name.
-            rows = connection.execute(
-                f"select {keys}, coalesce(later.hidden, false) from earlier full outer join later using ({keys}) "
-                "where coalesce(earlier.hidden, false) <> coalesce(later.hidden, false) "
-                f"and ({', '.join(whole)}) in (select ({', '.join(whole)}) from earlier) "
-                f"and ({', '.join(whole)}) in (select ({', '.join(whole)}) from later) order by all"
-            ).fetchall()
-            problems += [
-                f"{earlier.name}, {table}: {', '.join(row[:-1])} is "
-                + ("hidden now, not there." if row[-1] else "hidden there, not now.")
-                for row in rows[:ROWS_SHOWN]
-            ]
-            if len(rows) > ROWS_SHOWN:
-                problems.append(f"{earlier.name}, {table}: and {len(rows) - ROWS_SHOWN} more.")
-    return problems
+        by = getpass.getuser()
+    except (OSError, KeyError):
+        by = f"uid {os.getuid()}"
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    line = json.dumps({"at": at, "event": event, "release_id": release_id, "by": by, **more})
+    path = settings.published_dir / JOURNAL
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        unfinished = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, (b"\n" if unfinished else b"") + line.encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _seal(aside: Path) -> None:
-    """Make a release's files readable for all and writable for nobody, and put them on the disk."""
-    for path in [*sorted(aside.rglob("*"), reverse=True), aside]:
-        path.chmod(0o444 if path.is_file() else 0o755)
-        _sync(path)
+def demand_no_rollback(settings: Settings, fingerprint: str) -> None:
+    """Raise Refusal where the last thing that happened is a rollback from what these very inputs give."""
+    events = [event for event in journal(settings.published_dir) if event["event"] in ("published", "rolled back")]
+    if events and events[-1]["event"] == "rolled back" and events[-1].get("fingerprint") == fingerprint:
+        event = events[-1]
+        raise Refusal(
+            f"Release {event['before']}, made of exactly these inputs, was withdrawn by a rollback to "
+            f"{event['release_id']} ({event['at']}, by {event['by']}).",
+            ["Change what was wrong with it and refresh, or publish it all the same with `cmhs refresh --force`."],
+        )
 
 
-def _sync(path: Path) -> None:
+def switch(settings: Settings, folder: Path) -> None:
+    """Point `current` at a release in one atomic rename."""
+    link = settings.published_dir / f"{BUILDING}current"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.relative_to(settings.published_dir))
+    link.replace(settings.current_release)
+    sync(folder.parent)
+    sync(settings.published_dir)
+
+
+def sync(path: Path) -> None:
+    """Have a file or folder written to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -426,46 +273,45 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _switch(settings: Settings, folder: Path) -> None:
-    """Point `current` at a release in one atomic rename."""
-    link = settings.published_dir / f"{BUILDING}current"
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.relative_to(settings.published_dir))
-    link.replace(settings.current_release)
-    _sync(folder.parent)
-    _sync(settings.published_dir)
+def _pin(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.pinned")
 
 
-def release_asset(settings: Settings) -> dg.AssetsDefinition:
-    """The published release as the last asset of the lineage."""
+def is_pinned(folder: Path) -> bool:
+    """Whether a release is never removed by itself."""
+    return _pin(folder).exists()
 
-    @dg.asset(
-        key=["published", "release"],
-        deps=[dg.AssetKey(["marts", table]) for table in gate.PUBLISHED_TABLES],
-        group_name="published",
-        kinds={"duckdb", "parquet", "csv"},
-        owners=OWNERS,
-        description=(
-            "What readers see: the marts as a read-only folder behind the link data/published/current. Published "
-            "only where every declared check has a recorded pass of this very build; otherwise the last release "
-            "stays."
-        ),
-    )
-    def release(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> dg.MaterializeResult:
-        folder = publish(settings)
-        notes = notes_of(folder)
-        context.log.info(f"published {folder.name}")
-        return dg.MaterializeResult(
-            metadata={
-                "release": notes["release_id"],
-                "provenance": notes["provenance_in_words"],
-                "waves": notes["waves"],
-                "commit": notes["git_commit"],
-                "checks passed": notes["checks_passed"],
-                "rows": {table: described["rows"] for table, described in notes["tables"].items()},
-                "dagster/uri": (folder / DATABASE).as_uri(),
-            },
-            data_version=dg.DataVersion(notes["fingerprint"]),
-        )
 
-    return release
+def pin(settings: Settings, folder: Path) -> None:
+    """Keep a release for ever."""
+    _pin(folder).touch()
+    record(settings, "pinned", folder.name)
+
+
+def unpin(settings: Settings, folder: Path) -> None:
+    """Let a release be removed when its time comes."""
+    _pin(folder).unlink(missing_ok=True)
+    record(settings, "unpinned", folder.name)
+
+
+def clear_unfinished(settings: Settings) -> None:
+    """Remove what a killed writer left half made or half removed."""
+    below = settings.published_dir / "releases"
+    for left_over in [*below.glob(f"{BUILDING}*"), *below.glob(f"{REMOVING}*"),
+                      *settings.published_dir.glob(f"{BUILDING}*")]:  # fmt: skip
+        left_over.unlink() if left_over.is_symlink() else shutil.rmtree(left_over)
+
+
+def remove_superseded(settings: Settings, keep: int) -> list[str]:
+    """Remove the oldest releases until `keep` are left, never the current or a pinned one; ids of the removed."""
+    now = current(settings)
+    folders = releases(settings)
+    removable = [folder for folder in folders if folder != now and not is_pinned(folder)]
+    removed = []
+    for folder in removable[: max(0, len(folders) - keep)]:
+        doomed = folder.with_name(f"{REMOVING}{folder.name}")
+        folder.rename(doomed)
+        record(settings, "removed", folder.name)
+        shutil.rmtree(doomed)
+        removed.append(folder.name)
+    return removed

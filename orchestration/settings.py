@@ -8,12 +8,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestration.errors import Refusal
+
 ROOT = Path(__file__).resolve().parent.parent
 DBT_PROJECT_DIR = ROOT / "dbt_project"
 DBT_PROJECT_PARTS = ("dbt_project.yml", "profiles.yml", "macros", "models", "seeds", "statistical_tables", "tests")
 # Who answers for every asset, as Dagster shows it.
 OWNERS = ["team:cmhs"]
 EXPECTATIONS_DIR = ROOT / "expectations"
+# Below a warehouse's private folder; emptied when a run starts.
+TEMPORARY = "tmp"
+# There, the number of the process of dbt while it runs.
+DBT_PID = "dbt.pid"
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Settings:
     published_dir: Path
     dagster_home: Path
     target: str
+    keep_releases: int
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -41,6 +48,7 @@ class Settings:
             published_dir=path("CMHS_PUBLISHED_DIR", "data/published"),
             dagster_home=path("DAGSTER_HOME", "data/dagster"),
             target=os.environ.get("CMHS_TARGET") or "duckdb",
+            keep_releases=_whole_number("CMHS_KEEP_RELEASES", 20),
         )
 
     @property
@@ -51,7 +59,7 @@ class Settings:
     @property
     def state_dir(self) -> Path:
         """The private folder beside the warehouse with what belongs to it: dbt's artifacts and the lock."""
-        return self.warehouse.with_name(self.warehouse.name + ".d")
+        return state_dir_of(self.warehouse)
 
     @property
     def dbt_project_dir(self) -> Path:
@@ -81,6 +89,7 @@ class Settings:
             CMHS_WAREHOUSE=str(self.warehouse),
             CMHS_PUBLISHED_DIR=str(self.published_dir),
             CMHS_TARGET=self.target,
+            CMHS_KEEP_RELEASES=str(self.keep_releases),
             DAGSTER_HOME=str(self.dagster_home),
             DBT_PROFILES_DIR=str(DBT_PROJECT_DIR),
             DBT_SEND_ANONYMOUS_USAGE_STATS="false",
@@ -112,8 +121,23 @@ class Settings:
                     link.unlink(missing_ok=True)
                     link.symlink_to(target)
         configuration = self.dagster_home / "dagster.yaml"
-        if not configuration.exists():
-            configuration.write_text(DAGSTER_YAML, encoding="utf-8")
+        # An empty one would let Dagster fall back to its own settings, telemetry among them.
+        if not configuration.exists() or configuration.stat().st_size == 0:
+            whole = configuration.with_name(f"dagster.yaml.{os.getpid()}")
+            whole.write_text(DAGSTER_YAML, encoding="utf-8")
+            whole.replace(configuration)
+
+
+def state_dir_of(warehouse: Path) -> Path:
+    """The private folder that belongs to a warehouse file."""
+    return warehouse.with_name(warehouse.name + ".d")
+
+
+def _whole_number(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise Refusal(f"{variable} is '{text}'; expected a whole number from 1.")
+    return int(text)
 
 
 DAGSTER_YAML_HEADER = "# Written by the warehouse where it was missing; yours to edit.\n"

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import warnings
 from collections import Counter
@@ -29,7 +30,7 @@ from orchestration.fingerprint import dbt_project_digest, fingerprint_of, git_co
 from orchestration.lock import WriterLock
 from orchestration.registry import read_registry
 from orchestration.release import STORAGE_VERSION
-from orchestration.settings import DBT_PROJECT_DIR, OWNERS, Settings
+from orchestration.settings import DBT_PID, DBT_PROJECT_DIR, OWNERS, TEMPORARY, Settings
 from orchestration.warehouse import connect
 
 
@@ -85,13 +86,17 @@ def prepare_manifest(settings: Settings) -> Path:
     manifest = settings.dbt_target_dir / "manifest.json"
     stamp = settings.dbt_target_dir / "manifest.digest"
     digest = dbt_project_digest(settings)
-    if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
+    whole = _is_json(manifest)
+    if whole and stamp.exists() and stamp.read_text() == digest:
         return manifest
     not_text = [path.name for path in sorted(settings.seeds_dir.glob("*.csv")) if not _is_utf8(path)]
     if not_text:
         raise Refusal(
             "The crosswalk cannot be read.", [f"{name} is not UTF-8 text: save it as UTF-8." for name in not_text]
         )
+    if not whole:
+        # What a killed run left half written could be taken for the project.
+        shutil.rmtree(settings.dbt_target_dir, ignore_errors=True)
     settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
     project, target = str(settings.dbt_project_dir), str(settings.dbt_target_dir)
     parsed = subprocess.run(
@@ -104,6 +109,14 @@ def prepare_manifest(settings: Settings) -> Path:
         raise Refusal("The dbt project cannot be parsed.", [parsed.stdout.strip() or parsed.stderr.strip()])
     stamp.write_text(digest)
     return manifest
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _is_utf8(path: Path) -> bool:
@@ -151,6 +164,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         target = settings.dbt_target_dir
         (target / "run_results.json").unlink(missing_ok=True)
         build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
+        (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
         with (target / "dbt_events.json").open("w") as echo, contextlib.redirect_stdout(echo):
             events = list(build.stream())
         if not (target / "run_results.json").exists():

@@ -5,6 +5,8 @@ Belongs here: connections and content hashes. Does not: what the tables mean.
 
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,14 +33,17 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
     import duckdb
 
     try:
+        if not read_only and path.is_file():
+            path.chmod(0o600)
         connection = duckdb.connect(str(path), read_only=read_only, config=_CONFIGURATION)
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         reason = str(error).splitlines()[0]
         raise Refusal(
             f"The warehouse {path} cannot be opened: {reason}",
             [
                 "If another program has it open, close it there (readers use the published file instead).",
-                "If the file is damaged, delete it: `cmhs refresh` makes it again from the raw files.",
+                "If the file or its folder is write-protected, make it writable; `cmhs refresh` makes a lost "
+                "warehouse again from the raw files.",
             ],
         ) from None
     if not read_only:
@@ -47,6 +52,42 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
         yield connection
     finally:
         connection.close()
+
+
+def set_aside_if_damaged(path: Path) -> Path | None:
+    """Rename a warehouse that cannot be read to the last block, so that the next run makes it again.
+
+    Returns where the damaged file lies now, or None where the warehouse is sound, missing or held by another
+    program. Everything in it follows from the raw files; an older damaged file is replaced.
+    """
+    import duckdb
+
+    if not path.exists():
+        return None
+    try:
+        with duckdb.connect(str(path), read_only=True, config=_CONFIGURATION) as connection:
+            for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
+                # Every block has a checksum of its own, which DuckDB looks at when it reads the block.
+                connection.execute(f'select bit_xor(hash(t)) from "{schema}"."{table}" as t').fetchall()
+        return None
+    except duckdb.Error as error:
+        if re.search(r"\block\b", str(error)):
+            return None
+    except UnicodeDecodeError:
+        pass  # What the database says of damaged bytes need not be text.
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    path.rename(aside)
+    wal = path.with_name(f"{path.name}.wal")
+    if wal.exists():
+        wal.rename(aside.with_name(f"{aside.name}.wal"))
+    return aside
+
+
+def literal(text: object) -> str:
+    """A text as an SQL literal."""
+    return "'" + str(text).replace("'", "''") + "'"
 
 
 def tables_in(connection: "duckdb.DuckDBPyConnection", schema: str) -> list[str]:

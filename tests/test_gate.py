@@ -12,6 +12,7 @@ import pytest
 from conftest import Warehouse
 
 import expectations
+from orchestration import publish as publishing
 from orchestration import release
 from orchestration.build import build_definitions
 from orchestration.errors import Refusal
@@ -50,7 +51,7 @@ def id_of_check(warehouse: Warehouse) -> str:
 def publish(warehouse: Warehouse) -> Path:
     with warehouse.active() as settings:
         settings.prepare()
-        return release.publish(settings)
+        return publishing.publish(settings)
 
 
 def refusal_of(warehouse: Warehouse) -> Refusal:

@@ -20,7 +20,8 @@ final as (
                 || '-' || cast(max(survey_year) as string)
         end as waves,
         cast(count(*) as integer) as wave_count,
-        {{ literal(env_var('CMHS_STORAGE_VERSION', 'unknown')) }} as storage_version
+        {{ literal(env_var('CMHS_STORAGE_VERSION', 'unknown')) }} as storage_version,
+        cast({{ var('restatement_tolerance') }} as double) as restatement_tolerance
     from waves
 
 )

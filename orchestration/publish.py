@@ -1,0 +1,518 @@
+"""Publishing: the marts as a folder that readers can trust, switched in one step.
+
+A release is built aside, verified from its own files, compared with the releases before it, made read-only and
+only then becomes `current`; whatever goes wrong before leaves the last release as it was. Belongs here: building
+and describing a release, publishing it, going back to an earlier one. Does not: whether it may be published (gate).
+"""
+
+import csv
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from orchestration import gate
+from orchestration.comparison import Restatement, lost, restated, revealed_by, reviewed, withdrawn
+from orchestration.errors import Refusal
+from orchestration.lock import WriterLock, writer_lock
+from orchestration.registry import sha256_of
+from orchestration.release import (
+    BUILDING,
+    DATABASE,
+    PROVENANCE_IN_WORDS,
+    STORAGE_VERSION,
+    TITLE,
+    clear_unfinished,
+    confined_connection,
+    csv_cells,
+    current,
+    demand_no_rollback,
+    journal,
+    notes_of,
+    open_release,
+    record,
+    releases,
+    remove_superseded,
+    switch,
+    sync,
+    tables_of,
+    verify,
+)
+from orchestration.settings import OWNERS, Settings
+from orchestration.warehouse import connect, literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+RELEASE_KEY = dg.AssetKey(["published", "release"])
+# A run with this tag publishes also what a rollback withdrew.
+FORCE_TAG = "force"
+RESTATEMENTS = "restatements.csv"
+RESTATEMENT_COLUMNS = [*(field.name for field in fields(Restatement)), "difference"]
+README = """\
+{title}, release {release_id}
+
+{provenance}
+
+cmhs_marts.duckdb   all tables, schema marts; open it read-only (DuckDB 1.2 or later)
+parquet/, csv/      the same tables as files; in the CSV files a text that begins like a formula has ' before it
+restatements.csv    every value in print that this release gives otherwise
+datapackage.json    what the tables and columns mean (Frictionless)
+release.json        how the release was made: inputs, checks, content hashes
+
+{history}
+"""
+
+
+def publish(settings: Settings, *, force: bool = False) -> Path:
+    """Publish the last build of the warehouse and return the release's folder; needs the warehouse's lock.
+
+    `force` publishes also what a rollback withdrew. Raises Refusal, and leaves everything as it was, where the
+    gate lacks evidence, the new files do not verify, or the new release would rewrite history unreviewed.
+    """
+    with writer_lock(settings.published_dir, "publishing", of="the published folder"):
+        return _publish(settings, force)
+
+
+def _publish(settings: Settings, force: bool) -> Path:
+    import duckdb
+
+    with connect(settings.warehouse, read_only=True) as warehouse:
+        build, evidence = gate.demand_evidence(warehouse, settings)
+        published_before = gate.published_as(warehouse) == (build.release_id, build.fingerprint)
+    if settings.current_release.exists() and not settings.current_release.is_symlink():
+        raise Refusal(
+            f"{settings.current_release} is no link, so it cannot be switched to a new release.",
+            ["Move it away; the next refresh makes the link."],
+        )
+    if not force:
+        demand_no_rollback(settings, build.fingerprint)
+    folder = settings.published_dir / "releases" / build.release_id
+    if folder.exists():
+        if published_before and folder != current(settings):
+            raise Refusal(
+                f"This build was published before, as {folder.name}, and is no longer current.",
+                ["Make a new release with `cmhs refresh --force`."],
+            )
+        # Otherwise it was cut off between its last two steps, and only the switch is left to do.
+        if problems := verify(folder):
+            raise Refusal(f"Release {folder.name} is there already and damaged.", problems)
+        if notes_of(folder)["dbt_invocation_id"] != build.build_id:
+            raise Refusal(
+                f"Release {folder.name} is there already and was made by another build.",
+                ["The clock went back to the same second: refresh again."],
+            )
+        _finish(settings, folder, build)
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.chmod(settings.published_dir.stat().st_mode & 0o777)
+    clear_unfinished(settings)
+    aside = folder.parent / f"{BUILDING}{build.release_id}"
+    aside.mkdir()
+    try:
+        with building_connection(aside, settings.warehouse) as connection:
+            _copy_tables(connection, aside)
+        earlier = _last_whole(settings)
+        restatements = _history(settings, earlier, aside)
+        _describe(settings, aside, build, evidence, earlier, restatements)
+        problems = verify(aside)
+        if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
+            problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
+        if problems:
+            raise Refusal(f"The new release {build.release_id} does not verify.", problems)
+        _demand_continuity(settings, aside, earlier, restatements)
+        _seal(aside)
+        aside.rename(folder)
+    except duckdb.Error as error:
+        raise Refusal(f"The release could not be written ({type(error).__name__}).") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    _finish(settings, folder, build)
+    return folder
+
+
+def _finish(settings: Settings, folder: Path, build: gate.Build) -> None:
+    """Show readers a release that is whole, and write down that it was published."""
+    before = current(settings)
+    if folder != before:
+        event = {"notes_sha256": sha256_of(folder / "release.json"), "before": before and before.name}
+        # A run that was killed between the journal and the switch has told it already.
+        if not any(event.items() <= known.items() for known in journal(settings.published_dir)[-1:]):
+            record(settings, "published", folder.name, **event, dagster_run_id=build.dagster_run_id)
+        switch(settings, folder)
+    with connect(settings.warehouse) as warehouse:
+        gate.mark_published(warehouse, build)
+    # What cannot be removed now is removed after the next release.
+    with suppress(OSError):
+        remove_superseded(settings, settings.keep_releases)
+
+
+@contextmanager
+def building_connection(aside: Path, warehouse: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A connection with the warehouse attached read-only as `warehouse`; it writes below `aside` and nowhere else."""
+    with confined_connection(aside, warehouse=warehouse) as connection:
+        yield connection
+
+
+def _copy_tables(connection: "duckdb.DuckDBPyConnection", aside: Path) -> None:
+    connection.execute(f"attach {literal(aside.resolve() / DATABASE)} as release (storage_version '{STORAGE_VERSION}')")
+    connection.execute("create schema release.marts")
+    for kind in ("parquet", "csv"):
+        (aside / kind).mkdir()
+    for table in gate.PUBLISHED_TABLES:
+        source = f"(select * from warehouse.marts.{table} order by all)"
+        connection.execute(f"create table release.marts.{table} as from {source}")
+        for column, comment in _comments(connection, table):
+            target = f"column release.marts.{table}.{column}" if column else f"table release.marts.{table}"
+            connection.execute(f"comment on {target} is {literal(comment)}")
+        described = connection.execute(f"describe {source}").fetchall()
+        columns = [{"name": name, "type": kind} for name, kind, *_ in described]
+        for kind, query, options in (
+            ("parquet", source, "format parquet"),
+            ("csv", f"(select {csv_cells(columns)} from {source})", "format csv, header"),
+        ):
+            path = literal(aside.resolve() / kind / f"{table}.{kind}")
+            connection.execute(f"copy {query} to {path} ({options})")
+    connection.execute("checkpoint release")
+    connection.execute("detach release")
+
+
+def _comments(connection: "duckdb.DuckDBPyConnection", table: str) -> list[tuple[str, str]]:
+    """Comments of a warehouse table ('' as column) and of its columns."""
+    return connection.execute(
+        "select '', comment from duckdb_tables() where database_name = 'warehouse' and schema_name = 'marts' "
+        "and table_name = $1 and comment is not null union all "
+        "select column_name, comment from duckdb_columns() where database_name = 'warehouse' "
+        "and schema_name = 'marts' and table_name = $1 and comment is not null",
+        [table],
+    ).fetchall()
+
+
+# ---------------------------------------------------------------------------------------- what was in print before
+
+
+def _last_whole(settings: Settings) -> Path | None:
+    """The release that the next one is held against: the current one or, where it is damaged, the last whole one."""
+    now = current(settings)
+    for folder in [*([now] if now else []), *reversed(releases(settings))]:
+        if not verify(folder):
+            return folder
+    return None
+
+
+def _history(settings: Settings, earlier: Path | None, aside: Path) -> list[Restatement]:
+    """Values in print that a release which is being built gives otherwise, with the revisions that allow them."""
+    if earlier is None:
+        return []
+    with open_release(aside) as connection:
+        tolerance = connection.execute("select restatement_tolerance from marts.release_info").fetchall()[0][0]
+    with connect(settings.warehouse, read_only=True) as warehouse:
+        rows = warehouse.execute("select * from crosswalk.revisions where vintage = ?", [earlier.name])
+        names = [column[0] for column in rows.description or []]
+        revisions = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+    return reviewed(restated(earlier, aside, tolerance), revisions)
+
+
+def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, str], list[Restatement]]]:
+    def key(restatement: Restatement) -> tuple[int, str]:
+        return restatement.survey_year, restatement.question_id or ""
+
+    return [(of, list(group)) for of, group in groupby(sorted(restatements, key=key), key)]
+
+
+def _demand_continuity(
+    settings: Settings, aside: Path, earlier: Path | None, restatements: Sequence[Restatement]
+) -> None:
+    """Raise Refusal where a new release rewrites history, loses something, or gives away what another one hides."""
+    problems = []
+    for (year, question), values in _by_question([r for r in restatements if r.reason is None]):
+        problems.append(
+            f"{len(values)} values in print of {question or 'the response rates'} in wave {year} differ from release "
+            f"{earlier and earlier.name}, for example {values[0].sentence}. If the new ones are right, say why in "
+            f"revisions.csv: question_id {question or '(blank)'}, survey_year {year}, response (blank for all), "
+            f"vintage {earlier and earlier.name}, with reason, reviewer and date."
+        )
+    if earlier is not None:
+        allowed = withdrawn()
+        problems += [
+            f"{kind} {name} of release {earlier.name} is gone or of another type. If that is meant, add it to "
+            "expectations/withdrawn.csv, with reason, reviewer and date."
+            for kind, name in lost(earlier, aside)
+            if (kind, name) not in allowed
+        ]
+    elif releases(settings):
+        problems.append(
+            "No earlier release is whole, so that nothing can be compared with what is in print: restore one from a "
+            "back-up, or remove the damaged ones."
+        )
+    given_away = [sentence for folder in releases(settings) for sentence in revealed_by(folder, aside)]
+    if given_away:
+        problems += [
+            "The new release and an earlier one together give away rows that one of them hides.",
+            *given_away,
+            "Find out why other rows are hidden now. If that is right, withdraw the earlier release (remove its "
+            "folder, and the link `current` where it leads there) and refresh again.",
+        ]
+    if problems:
+        raise Refusal("The new release does not go with what is in print.", problems)
+
+
+# ---------------------------------------------------------------------------------------- describing it
+
+
+def _describe(
+    settings: Settings,
+    aside: Path,
+    build: gate.Build,
+    evidence: Sequence[Mapping[str, str]],
+    earlier: Path | None,
+    restatements: Sequence[Restatement],
+) -> None:
+    """Write release.json, datapackage.json, the restatements and the readme into a release that is being built."""
+    tables = tables_of(aside)
+    keys = gate.keys_of_tables(settings)
+    for table, description in tables.items():
+        description["key"] = keys.get(table, [])
+    with open_release(aside) as connection:
+        release_id, published_at, commit, provenance, waves, tolerance = connection.execute(
+            "select release_id, published_at, git_commit, provenance, waves, restatement_tolerance "
+            "from marts.release_info"
+        ).fetchall()[0]
+        inputs = connection.execute("select * from marts.source_files order by path")
+        names = [column[0] for column in inputs.description or []]
+        sources = [dict(zip(names, row, strict=True)) for row in inputs.fetchall()]
+        suppressed = {
+            table: _suppressed(connection, table, description["columns"])
+            for table, description in tables.items()
+            if any(column["name"] == "suppressed" for column in description["columns"])
+        }
+    with (aside / RESTATEMENTS).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, RESTATEMENT_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for restatement in restatements:
+            writer.writerow({name: getattr(restatement, name) for name in RESTATEMENT_COLUMNS})
+    summary = [
+        {
+            "survey_year": year,
+            "question_id": question or None,
+            "values": len(values),
+            "largest_difference": max((abs(v.difference) for v in values if v.difference is not None), default=None),
+            "reasons": sorted({f"{v.reason} ({v.reviewer}, {v.reviewed_on})" for v in values}),
+        }
+        for (year, question), values in _by_question(restatements)
+    ]
+    (aside / "README.txt").write_text(
+        README.format(
+            title=TITLE,
+            release_id=release_id,
+            provenance=PROVENANCE_IN_WORDS[provenance],
+            history=_history_in_words(earlier, tolerance, summary),
+        ),
+        encoding="utf-8",
+    )
+    (aside / "datapackage.json").write_text(
+        json.dumps(_datapackage(aside, release_id, provenance, published_at, tables), indent=2),
+        encoding="utf-8",
+    )
+    notes = {
+        "release_id": release_id,
+        "title": TITLE,
+        "provenance": provenance,
+        "provenance_in_words": PROVENANCE_IN_WORDS[provenance],
+        "waves": waves,
+        "published_at": published_at.replace(tzinfo=UTC).isoformat(),
+        "git_commit": commit,
+        "git_clean": None if commit == "unknown" else not commit.endswith("-dirty"),
+        "fingerprint": build.fingerprint,
+        "dbt_invocation_id": build.build_id,
+        "dagster_run_id": build.dagster_run_id,
+        "checks_passed": {kind: sum(check["kind"] == kind for check in evidence) for kind in ("dbt", "expectation")},
+        "suppressed_rows": suppressed,
+        "restates": {
+            "release_id": earlier and earlier.name,
+            "tolerance": tolerance,
+            "values": len(restatements),
+            "by_question": summary,
+        },
+        "storage_version": STORAGE_VERSION,
+        "versions": {"python": platform.python_version()}
+        | {
+            p: version(p)
+            for p in (
+                "dagster",
+                "dagster-dbt",
+                "dbt-core",
+                "dbt-duckdb",
+                "duckdb",
+                "great-expectations",
+                "pandas",
+                "pyreadstat",
+            )
+        },
+        "inputs": sources,
+        "tables": tables,
+        "evidence": list(evidence),
+        "files": {
+            str(path.relative_to(aside)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in sorted(aside.rglob("*"))
+            if path.is_file()
+        },
+    }
+    (aside / "release.json").write_text(json.dumps(notes, indent=2, default=str), encoding="utf-8")
+
+
+def _suppressed(
+    connection: "duckdb.DuckDBPyConnection", table: str, columns: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """How many rows of a table are hidden, by reason."""
+    reason = "suppression_reason" if any(c["name"] == "suppression_reason" for c in columns) else "'hidden'"
+    return dict(
+        connection.execute(
+            f"select {reason}, count(*) from marts.{table} where suppressed group by 1 order by 1"
+        ).fetchall()
+    )
+
+
+def _history_in_words(earlier: Path | None, tolerance: float, summary: Sequence[Mapping[str, Any]]) -> str:
+    """The release notes: what of the release before is given otherwise."""
+    if earlier is None:
+        return "There was no release before this one."
+    if not summary:
+        return f"No value of release {earlier.name} moved by more than {tolerance:g}."
+    lines = [
+        f"- wave {row['survey_year']}, {row['question_id'] or 'response rates'}: {row['values']} values; "
+        + "; ".join(row["reasons"])
+        for row in summary
+    ]
+    return "\n".join([f"Restated since release {earlier.name} (each value in restatements.csv):", *lines])
+
+
+FRICTIONLESS_TYPES = {
+    "BOOLEAN": "boolean",
+    "INTEGER": "integer",
+    "BIGINT": "integer",
+    "DOUBLE": "number",
+    "VARCHAR": "string",
+    "DATE": "date",
+    "TIMESTAMP": "datetime",
+}
+
+
+def _datapackage(
+    aside: Path, release_id: str, provenance: str, published_at: datetime, tables: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The release as a Frictionless data package over its CSV files."""
+    return {
+        "name": "community-mental-health-survey",
+        "id": release_id,
+        "title": TITLE,
+        "description": PROVENANCE_IN_WORDS[provenance],
+        "created": published_at.replace(tzinfo=UTC).isoformat(),
+        "profile": "tabular-data-package",
+        "resources": [
+            {
+                "name": table,
+                "path": f"csv/{table}.csv",
+                "profile": "tabular-data-resource",
+                "format": "csv",
+                "encoding": "utf-8",
+                "bytes": (aside / "csv" / f"{table}.csv").stat().st_size,
+                "hash": f"sha256:{sha256_of(aside / 'csv' / f'{table}.csv')}",
+                "schema": {
+                    "fields": [
+                        {
+                            "name": column["name"],
+                            "type": FRICTIONLESS_TYPES[column["type"]],
+                            "description": column["description"],
+                        }
+                        | ({"format": "any"} if column["type"] == "TIMESTAMP" else {})
+                        for column in description["columns"]
+                    ],
+                    "missingValues": [""],
+                    **({"primaryKey": description["key"]} if description["key"] else {}),
+                },
+            }
+            for table, description in tables.items()
+        ],
+    }
+
+
+def _seal(aside: Path) -> None:
+    """Make a release's files readable for all and writable for nobody, and put them on the disk."""
+    for path in [*sorted(aside.rglob("*"), reverse=True), aside]:
+        path.chmod(0o444 if path.is_file() else 0o755)
+        sync(path)
+
+
+# ---------------------------------------------------------------------------------------- going back
+
+
+def roll_back(settings: Settings, folder: Path, reason: str) -> None:
+    """Show readers an earlier release again, and write down who did so, in the journal and in Dagster.
+
+    Raises Refusal where that release is damaged or is the current one already.
+    """
+    with writer_lock(settings.published_dir, "rolling back", of="the published folder"):
+        now = current(settings)
+        if folder == now:
+            raise Refusal(f"Release {folder.name} is the current one already.")
+        if problems := verify(folder):
+            raise Refusal(f"Release {folder.name} is damaged; the current one stays.", problems)
+        fingerprint = None
+        if now is not None:
+            with suppress(Refusal):
+                fingerprint = notes_of(now).get("fingerprint")
+        switch(settings, folder)
+        record(settings, "rolled back", folder.name, before=now and now.name, fingerprint=fingerprint, reason=reason)
+    with dg.DagsterInstance.get() as instance:
+        instance.report_runless_asset_event(
+            dg.AssetObservation(
+                RELEASE_KEY,
+                description=f"Rolled back to {folder.name}.",
+                metadata={"release": folder.name, "before": (now and now.name) or "none", "reason": reason or "none"},
+            )
+        )
+
+
+def release_asset(settings: Settings) -> dg.AssetsDefinition:
+    """The published release as the last asset of the lineage."""
+
+    @dg.asset(
+        key=RELEASE_KEY,
+        deps=[dg.AssetKey(["marts", table]) for table in gate.PUBLISHED_TABLES],
+        group_name="published",
+        kinds={"duckdb", "parquet", "csv"},
+        owners=OWNERS,
+        description=(
+            "What readers see: the marts as a read-only folder behind the link data/published/current. Published "
+            "only where every declared check has a recorded pass of this very build; otherwise the last release "
+            "stays."
+        ),
+    )
+    def release(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> dg.MaterializeResult:
+        folder = publish(settings, force=context.run.tags.get(FORCE_TAG) == "true")
+        notes = notes_of(folder)
+        context.log.info(f"published {folder.name}")
+        return dg.MaterializeResult(
+            metadata={
+                "release": notes["release_id"],
+                "provenance": notes["provenance_in_words"],
+                "waves": notes["waves"],
+                "commit": notes["git_commit"],
+                "checks passed": notes["checks_passed"],
+                "rows": {table: described["rows"] for table, described in notes["tables"].items()},
+                "dagster/uri": (folder / DATABASE).as_uri(),
+            },
+            data_version=dg.DataVersion(notes["fingerprint"]),
+        )
+
+    return release

@@ -1,0 +1,508 @@
+"""What is in print: no silent restatement, nothing lost unreviewed, differences told, ways back kept."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import Warehouse
+
+from orchestration import comparison, release
+from orchestration import publish as publishing
+from orchestration.errors import Refusal
+from orchestration.registry import sha256_of
+from orchestration.warehouse import connect, set_aside_if_damaged
+
+OLDER = "20000101T000000Z-00000000"
+CELL = "survey_year = 2014 and question_id = 'overall_experience' and response = '8' and geography_level = 'england' "
+
+
+def publish(warehouse: Warehouse, *, force: bool = False) -> Path:
+    with warehouse.active() as settings:
+        settings.prepare()
+        return publishing.publish(settings, force=force)
+
+
+def folder_of(warehouse: Warehouse) -> Path:
+    folder = release.current(warehouse.settings)
+    assert folder is not None
+    return folder
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A release's database for writing, as nobody should; the release fits itself again afterwards."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    with duckdb.connect(str(folder / release.DATABASE)) as connection:
+        yield connection
+        tables = [name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()]
+        for kind in ("parquet", "csv"):
+            for path in (folder / kind).iterdir():
+                path.unlink()
+            for table in tables:
+                described = connection.execute(f"describe marts.{table}").fetchall()
+                cells = release.csv_cells([{"name": name, "type": of} for name, of, *_ in described])
+                query = f"select {cells}" if kind == "csv" else "select *"
+                connection.execute(
+                    f"copy ({query} from marts.{table} order by all) to '{folder}/{kind}/{table}.{kind}'"
+                )
+    notes = json.loads((folder / "release.json").read_text())
+    for table, found in release.tables_of(folder).items():
+        notes["tables"].setdefault(table, {}).update(found)
+    for table in set(notes["tables"]) - set(tables):
+        del notes["tables"][table]
+    notes["files"] = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+        for name in notes["files"]
+        if (folder / name).exists()
+    }
+    (folder / "release.json").write_text(json.dumps(notes))
+
+
+@pytest.fixture
+def superseded(small: Warehouse) -> Warehouse:
+    """A survey whose current release is older than its last build."""
+    folder = folder_of(small)
+    folder.rename(folder.with_name(OLDER))
+    small.settings.current_release.unlink()
+    small.settings.current_release.symlink_to(f"releases/{OLDER}")
+    (small.settings.published_dir / release.JOURNAL).unlink()
+    return small
+
+
+def refusal_of(warehouse: Warehouse) -> Refusal:
+    before = warehouse.published_bytes()
+    with pytest.raises(Refusal) as refused:
+        publish(warehouse)
+    assert warehouse.published_bytes() == before
+    return refused.value
+
+
+# ---------------------------------------------------------------------------------------- restatements
+
+
+def in_print_by(points: float, where: str = CELL) -> Callable[[Warehouse], None]:
+    """The release that is current said something else than the build that comes next."""
+
+    def plant(warehouse: Warehouse) -> None:
+        with opened(folder_of(warehouse)) as connection:
+            changed = connection.execute(f"update marts.estimates set pct = pct + {points} where {where}").fetchall()
+            assert changed[0][0] > 0
+
+    return plant
+
+
+def allow(warehouse: Warehouse, *rows: str) -> None:
+    with connect(warehouse.settings.warehouse) as connection:
+        for row in rows:
+            connection.execute(
+                "insert into crosswalk.revisions (question_id, survey_year, response, vintage, reason, reviewer, "
+                f"reviewed_on) values ({row}, 'the deposit was re-issued', 'A. Reviewer', date '2026-11-01')"
+            )
+
+
+def test_a_value_in_print_that_moves_blocks_and_says_what_to_review(superseded: Warehouse) -> None:
+    ours = superseded.published(f"select pct from marts.estimates where {CELL} and breakdown = 'all'")["pct"][0]
+    in_print_by(0.06, f"{CELL} and breakdown = 'all'")(superseded)
+
+    [problem] = refusal_of(superseded).problems
+
+    assert f"1 values in print of overall_experience in wave 2014 differ from release {OLDER}" in problem
+    assert f"overall_experience, 8, england, E92000001, pct: {ours + 0.06:.10g} -> {ours:.10g}" in problem
+    row = f"question_id overall_experience, survey_year 2014, response (blank for all), vintage {OLDER}"
+    assert f"revisions.csv: {row}, with reason, reviewer and date." in problem
+
+
+def test_a_value_that_moves_less_than_the_tolerance_is_no_restatement(superseded: Warehouse) -> None:
+    in_print_by(0.04)(superseded)
+
+    notes = release.notes_of(publish(superseded))
+
+    assert notes["restates"] == {"release_id": OLDER, "tolerance": 0.05, "values": 0, "by_question": []}
+
+
+REVISIONS = {
+    "the question, all responses": f"'overall_experience', 2014, null, '{OLDER}'",
+    "the very response": f"'overall_experience', 2014, '8', '{OLDER}'",
+}
+OTHER_REVISIONS = {
+    "of another question": f"'contact_care_coordinator', 2014, null, '{OLDER}'",
+    "of another wave": f"'overall_experience', 2013, null, '{OLDER}'",
+    "of another response": f"'overall_experience', 2014, '7', '{OLDER}'",
+    "against another release": "'overall_experience', 2014, null, '20000101T000000Z-11111111'",
+    "of values without a question": f"null, 2014, null, '{OLDER}'",
+}
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_reviewed_restatement_is_published_and_told(superseded: Warehouse, revision: str) -> None:
+    in_print_by(-3)(superseded)
+    allow(superseded, REVISIONS[revision])
+
+    folder = publish(superseded)
+
+    rows = list(csv.DictReader((folder / "restatements.csv").open()))
+    changed = superseded.published(f"select count(*) as n from marts.estimates where {CELL} and pct is not null")["n"][
+        0
+    ]
+    assert len(rows) == changed > 0
+    for row in rows:
+        assert (
+            float(row["later"]) - float(row["earlier"]) == pytest.approx(float(row["difference"])) == pytest.approx(3)
+        )
+        assert (row["value"], row["reason"], row["reviewer"]) == ("pct", "the deposit was re-issued", "A. Reviewer")
+    notes = release.notes_of(folder)
+    [told] = notes["restates"]["by_question"]
+    assert (told["survey_year"], told["question_id"], told["values"]) == (2014, "overall_experience", changed)
+    assert told["largest_difference"] == pytest.approx(3)
+    readme = (folder / "README.txt").read_text()
+    assert (
+        f"wave 2014, overall_experience: {changed} values; the deposit was re-issued (A. Reviewer, 2026-11-01)"
+        in readme
+    )
+    assert release.verify(folder) == []
+
+
+@pytest.mark.parametrize("revision", OTHER_REVISIONS)
+def test_a_revision_allows_nothing_but_what_it_names(superseded: Warehouse, revision: str) -> None:
+    in_print_by(-3)(superseded)
+    allow(superseded, OTHER_REVISIONS[revision])
+
+    assert "values in print of overall_experience in wave 2014 differ" in str(refusal_of(superseded))
+
+
+def test_a_row_that_is_gone_and_a_response_rate_that_moved_are_restatements(superseded: Warehouse) -> None:
+    with opened(folder_of(superseded)) as connection:
+        connection.execute(
+            "insert into marts.estimates select * replace ('T77' as geography_code) from marts.estimates "
+            "where survey_year = 2013 and question_id = 'contact_care_coordinator' and response = 'no' "
+            "and geography_level = 'england' and breakdown = 'all'"
+        )
+        connection.execute("update marts.response_rates set response_rate = response_rate + 1 where survey_year = 2014")
+
+    problems = refusal_of(superseded).problems
+
+    assert [
+        problem
+        for problem in problems
+        if "contact_care_coordinator in wave 2013" in problem and "-> nothing" in problem
+    ]
+    assert [problem for problem in problems if "of the response rates in wave 2014" in problem and "(blank)" in problem]
+
+
+def test_releases_of_other_people_do_not_restate_each_other(superseded: Warehouse) -> None:
+    in_print_by(3)(superseded)
+    with opened(folder_of(superseded)) as connection:
+        connection.execute("update marts.release_info set provenance = 'deposit'")
+    notes = folder_of(superseded) / "release.json"
+    notes.write_text(json.dumps(json.loads(notes.read_text()) | {"provenance": "deposit"}))
+
+    assert release.notes_of(publish(superseded))["restates"]["values"] == 0
+
+
+# ---------------------------------------------------------------------------------------- schema and checks
+
+
+def test_what_the_last_release_had_and_this_one_has_not_blocks_until_it_is_reviewed(
+    superseded: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(superseded)
+    with opened(folder) as connection:
+        connection.execute("create table marts.gone as select 1 as x")
+        connection.execute("alter table marts.means add column median double")
+        connection.execute("alter table marts.waves alter trusts type integer")
+    notes = json.loads((folder / "release.json").read_text())
+    notes["evidence"].append({"check": "a check of old", "check_id": "test.cmhs.a_check_of_old", "kind": "dbt"})
+    for kind in ("csv", "parquet"):
+        path = folder / kind / f"gone.{kind}"
+        notes["files"][f"{kind}/gone.{kind}"] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    (folder / "release.json").write_text(json.dumps(notes))
+    assert release.verify(folder) == []
+
+    problems = refusal_of(superseded).problems
+
+    lost = ["check a check of old", "column means.median", "column waves.trusts INTEGER -> BIGINT", "table gone"]
+    assert [problem.split(" of release")[0] for problem in problems] == lost
+
+    rows = [f"{name.split(' ', 1)[0]},{name.split(' ', 1)[1]},not needed,A. Reviewer,2026-11-01" for name in lost]
+    (tmp_path / "withdrawn.csv").write_text("\n".join(["kind,name,reason,reviewer,reviewed_on", *rows]) + "\n")
+    monkeypatch.setattr(comparison, "EXPECTATIONS_DIR", tmp_path)
+    assert release.verify(publish(superseded)) == []
+
+
+def test_a_withdrawal_without_a_reviewer_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "withdrawn.csv").write_text("kind,name,reason,reviewer,reviewed_on\ntable,gone,not needed,,\n")
+    monkeypatch.setattr(comparison, "EXPECTATIONS_DIR", tmp_path)
+
+    with pytest.raises(Refusal, match="gone: reason, reviewer and date"):
+        comparison.withdrawn()
+
+
+def test_a_damaged_current_release_is_replaced_and_the_last_whole_one_compared(superseded: Warehouse) -> None:
+    whole = folder_of(superseded)
+    new = publish(superseded)
+    with connect(superseded.settings.warehouse) as connection:
+        connection.execute("delete from gate.published")
+    damaged = new.with_name("20010101T000000Z-00000000")
+    new.rename(damaged)
+    release.switch(superseded.settings, damaged)
+    (damaged / "csv" / "estimates.csv").chmod(0o644)
+    (damaged / "csv" / "estimates.csv").write_bytes((whole / "csv" / "estimates.csv").read_bytes() + b"\n")
+    assert release.verify(damaged)
+
+    assert release.notes_of(publish(superseded))["restates"]["release_id"] == OLDER
+
+
+# ---------------------------------------------------------------------------------------- differences
+
+
+def test_a_difference_tells_rows_and_amounts(superseded: Warehouse) -> None:
+    old = folder_of(superseded)
+    with opened(old) as connection:
+        connection.execute(f"update marts.estimates set pct = pct - 2.5 where {CELL} and breakdown = 'all'")
+        connection.execute("delete from marts.overall_experience where survey_year = 2014 and score = 3")
+        connection.execute("insert into marts.trusts select * replace ('T77' as trust) from marts.trusts limit 1")
+        connection.execute("alter table marts.means drop column se")
+    allow(superseded, REVISIONS["the question, all responses"])
+    new = publish(superseded)
+
+    found = comparison.difference(old, new)
+
+    assert set(found) == {"estimates", "overall_experience", "trusts", "means"}
+    assert (found["estimates"]["appeared"], found["estimates"]["vanished"], found["estimates"]["changed"]) == (0, 0, 1)
+    assert found["estimates"]["columns"] == {"pct": {"changed": 1, "largest_difference": pytest.approx(2.5)}}
+    assert found["estimates"]["examples"][0]["response"] == "8"
+    assert (found["overall_experience"]["appeared"], found["overall_experience"]["vanished"]) == (1, 0)
+    assert (found["trusts"]["appeared"], found["trusts"]["vanished"]) == (0, 1)
+    assert found["means"]["columns_appeared"] == ["se"]
+    words = comparison.in_words(found)
+    assert "estimates: " in words and "pct: 1 changed, by up to 2.5" in words
+    assert comparison.difference(new, new) == {}
+
+
+# ---------------------------------------------------------------------------------------- going back
+
+
+def command(warehouse: Warehouse, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).parent / "cmhs", *arguments],
+        env=os.environ | warehouse.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_rollback_is_recorded_and_not_undone_by_the_next_refresh(superseded: Warehouse) -> None:
+    import dagster as dg
+
+    new = publish(superseded)
+
+    back = command(superseded, "releases", "rollback", OLDER, "--reason", "score 10 is wrong")
+
+    assert back.returncode == 0, back.stderr
+    assert folder_of(superseded).name == OLDER
+    events = json.loads(command(superseded, "releases", "history", "--json").stdout)
+    assert [event["event"] for event in events] == ["published", "rolled back"]
+    assert (events[-1]["before"], events[-1]["reason"]) == (new.name, "score 10 is wrong")
+    with superseded.active(), dg.DagsterInstance.get() as instance:
+        [observed] = instance.fetch_observations(publishing.RELEASE_KEY, limit=1).records
+    assert observed.asset_observation is not None
+    assert observed.asset_observation.metadata["release"].value == OLDER
+
+    refresh = command(superseded, "refresh")
+    assert refresh.returncode == 1
+    assert f"Release {new.name}, made of exactly these inputs, was withdrawn by a rollback to {OLDER}" in refresh.stderr
+    assert "withdrawn by a rollback" in str(refusal_of(superseded))
+    assert folder_of(superseded).name == OLDER
+
+    forward = command(superseded, "releases", "rollback", new.name)
+    assert forward.returncode == 0
+    assert folder_of(superseded) == new
+    assert "is the current one already" in command(superseded, "releases", "rollback", new.name).stderr
+
+
+def test_nobody_goes_back_to_a_damaged_release(superseded: Warehouse) -> None:
+    new = publish(superseded)
+    old = new.with_name(OLDER)
+    (old / "README.txt").chmod(0o644)
+    (old / "README.txt").write_text("x")
+
+    back = command(superseded, "releases", "rollback", OLDER)
+
+    assert back.returncode == 1
+    assert "README.txt was altered" in back.stderr
+    assert folder_of(superseded) == new
+
+
+def test_a_second_publisher_is_refused(superseded: Warehouse) -> None:
+    from orchestration.lock import writer_lock
+
+    with writer_lock(superseded.settings.published_dir, "another one", of="the published folder"):
+        assert "Another run is writing to the published folder" in str(refusal_of(superseded))
+
+
+# ---------------------------------------------------------------------------------------- what is kept
+
+
+def some_releases(warehouse: Warehouse, *names: str) -> None:
+    folder = folder_of(warehouse).parent
+    for name in names:
+        (folder / name).mkdir()
+        release.record(warehouse.settings, "published", name, notes_sha256="")
+
+
+def test_old_releases_go_but_never_the_current_or_a_pinned_one(superseded: Warehouse) -> None:
+    settings = superseded.settings
+    # The clock went back: the second and third came later than the first, whatever their names say.
+    some_releases(superseded, "20300101T000000Z-a", "20100101T000000Z-b", "20050101T000000Z-c")
+    order = [OLDER, "20300101T000000Z-a", "20100101T000000Z-b", "20050101T000000Z-c"]
+    assert [folder.name for folder in release.releases(settings)] == order
+    assert command(superseded, "releases", "pin", "20300101T000000Z-a").returncode == 0
+
+    assert release.remove_superseded(settings, keep=2) == ["20100101T000000Z-b", "20050101T000000Z-c"]
+
+    assert [folder.name for folder in release.releases(settings)] == [OLDER, "20300101T000000Z-a"]
+    assert release.current(settings) == folder_of(superseded)
+    assert release.remove_superseded(settings, keep=1) == []
+    assert command(superseded, "releases", "unpin", "20300101T000000Z-a").returncode == 0
+    assert release.remove_superseded(settings, keep=1) == ["20300101T000000Z-a"]
+    assert release.remove_superseded(settings, keep=1) == []
+
+
+def test_publishing_keeps_as_many_releases_as_it_is_told_to(
+    superseded: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_releases(superseded, "20100101T000000Z-b")
+    monkeypatch.setenv("CMHS_KEEP_RELEASES", "2")
+
+    new = publish(superseded)
+
+    assert [folder.name for folder in release.releases(superseded.settings)] == ["20100101T000000Z-b", new.name]
+
+
+def test_a_journal_that_was_cut_off_is_read_and_goes_on(superseded: Warehouse) -> None:
+    settings = superseded.settings
+    release.record(settings, "published", "one")
+    with (settings.published_dir / release.JOURNAL).open("a") as file:
+        file.write('{"at": "2026-11-')
+
+    release.record(settings, "published", "two")
+
+    assert [event["release_id"] for event in release.journal(settings.published_dir)] == ["one", "two"]
+
+
+def test_a_release_whose_own_notes_were_forged_is_found_by_the_journal(superseded: Warehouse) -> None:
+    new = publish(superseded)
+    with opened(new) as connection:
+        connection.execute("update marts.estimates set pct = pct + 1")
+
+    assert release.verify(new) == [
+        "release.json is not the one that the journal.jsonl of this folder says was published."
+    ]
+
+
+# ---------------------------------------------------------------------------------------- CSV and spreadsheets
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_defused_in_the_csv_only(tmp_path: Path) -> None:
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "plain", "", None, "'quoted", 'say "=1"']
+    with duckdb.connect() as connection:
+        connection.execute("create table t (text varchar, number double)")
+        connection.executemany("insert into t values (?, ?)", [[text, -1.5] for text in texts])
+        cells = release.csv_cells([{"name": "text", "type": "VARCHAR"}, {"name": "number", "type": "DOUBLE"}])
+        connection.execute(f"copy (select {cells} from t) to '{tmp_path / 't.csv'}' (header)")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+
+    assert [row[0] for row in rows] == [
+        "'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "plain", "", "", "'quoted", 'say "=1"'
+    ]  # fmt: skip
+    assert {row[1] for row in rows} == {"-1.5"}
+
+
+# ---------------------------------------------------------------------------------------- a damaged warehouse
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"garbage" * 1000)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for at in range(12288 + 9000, len(content), 262144):
+        content[at] ^= 0xFF
+    path.write_bytes(content)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [zeros, garbage, truncated, flipped, a_folder])
+def test_a_damaged_warehouse_is_set_aside(
+    hand_worked: Warehouse, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    path.write_bytes(hand_worked.settings.warehouse.read_bytes())
+    assert set_aside_if_damaged(path) is None
+
+    damage(path)
+
+    assert set_aside_if_damaged(path) == tmp_path / "warehouse.duckdb.damaged"
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("warehouse.duckdb.damaged")) == []
+    assert set_aside_if_damaged(path) is None
+
+
+def test_a_warehouse_that_another_program_has_open_is_not_damaged(hand_worked: Warehouse, tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    path.write_bytes(hand_worked.settings.warehouse.read_bytes())
+    code = f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None and holder.stdout.readline() == "open\n"
+            assert set_aside_if_damaged(path) is None
+            with pytest.raises(Refusal, match="If another program has it open"), connect(path):
+                pass
+        finally:
+            holder.kill()
+
+
+def test_the_dbt_of_a_killed_run_is_ended_before_the_next_one_writes(tmp_path: Path) -> None:
+    from orchestration.lock import _end_orphan
+
+    (tmp_path / "tmp").mkdir()
+    code = "import time; print('there', flush=True); time.sleep(60)"
+    mine = [sys.executable, "-c", code]
+    with (
+        subprocess.Popen([*mine, str(tmp_path)], stdout=subprocess.PIPE, text=True) as orphan,
+        subprocess.Popen(mine, stdout=subprocess.PIPE, text=True) as stranger,
+    ):
+        try:
+            for process in (stranger, orphan):
+                assert process.stdout is not None and process.stdout.readline() == "there\n"
+                (tmp_path / "tmp" / "dbt.pid").write_text(str(process.pid))
+                _end_orphan(tmp_path)
+                time.sleep(0.1)
+            assert stranger.poll() is None
+            assert orphan.wait(timeout=5) == -9
+        finally:
+            stranger.kill()
+            orphan.kill()
