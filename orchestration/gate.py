@@ -46,6 +46,7 @@ PUBLISHED_TABLES = (
     "weight_cells",
     "weighting_effect",
     "reconciliation",
+    "published_vintages",
     "question_wording",
     "source_files",
     "column_dictionary",
