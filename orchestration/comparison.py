@@ -320,7 +320,7 @@ def revealed_by(earlier: Path, later: Path) -> list[str]:
     if not _same_people(earlier, later):
         return []
     problems = []
-    with duckdb.connect() as connection:
+    with confined_connection(earlier, later) as connection:
         for table, (whole, part) in HIDING_TABLES.items():
             paths = {name: folder / "csv" / f"{table}.csv" for name, folder in (("earlier", earlier), ("later", later))}
             if not all(path.is_file() for path in paths.values()):

@@ -35,6 +35,7 @@ from orchestration.release import (
     confined_connection,
     csv_cells,
     current,
+    defused,
     demand_no_rollback,
     journal,
     notes_of,
@@ -299,7 +300,7 @@ def _describe(
         writer = csv.DictWriter(file, RESTATEMENT_COLUMNS, lineterminator="\n")
         writer.writeheader()
         for restatement in restatements:
-            writer.writerow({name: getattr(restatement, name) for name in RESTATEMENT_COLUMNS})
+            writer.writerow({name: defused(getattr(restatement, name)) for name in RESTATEMENT_COLUMNS})
     summary = [
         {
             "survey_year": year,
@@ -427,6 +428,7 @@ def _datapackage(
                 "encoding": "utf-8",
                 "bytes": (aside / "csv" / f"{table}.csv").stat().st_size,
                 "hash": f"sha256:{sha256_of(aside / 'csv' / f'{table}.csv')}",
+                "rows": description["rows"],
                 "schema": {
                     "fields": [
                         {

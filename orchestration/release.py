@@ -71,9 +71,9 @@ def notes_of(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def confined_connection(folder: Path, **attached: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
+def confined_connection(*folders: Path, **attached: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A connection with databases attached read-only, by name; it reaches no file but those and what is below
-    `folder`, no network and no extension, and none of that can be changed on it.
+    the folders, no network and no extension, and none of that can be changed on it.
 
     Raises Refusal where a database cannot be opened.
     """  # fmt: skip
@@ -85,7 +85,8 @@ def confined_connection(folder: Path, **attached: Path) -> "Iterator[duckdb.Duck
                 connection.execute(f"attach {literal(path)} as {name} (read_only)")
             except duckdb.Error as error:
                 raise Refusal(f"{path} cannot be opened ({type(error).__name__}).") from None
-        connection.execute(f"set allowed_directories = [{literal(folder.resolve())}]")
+        allowed = ", ".join(literal(folder.resolve()) for folder in folders)
+        connection.execute(f"set allowed_directories = [{allowed}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         yield connection
@@ -136,6 +137,11 @@ def csv_cells(columns: list[dict[str, Any]]) -> str:
         else f'"{c["name"]}"'
         for c in columns
     )
+
+
+def defused(cell: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell and cell[0] in FORMULA_STARTS else cell
 
 
 def _csv_is_as(connection: "duckdb.DuckDBPyConnection", table: str, columns: list[dict[str, Any]], path: Path) -> bool:
