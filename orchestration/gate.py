@@ -189,19 +189,27 @@ def problems_of_build(
                 + _failing_rows(warehouse, node, manifest)
             )
         else:
-            kind = unique_id.split(".")[0]
-            reason = _reason(kind, result.get("message") or status)
-            consequences.append(f"{kind} {name} could not be built: {reason}")
+            consequences.append(f"{unique_id.split('.')[0]} {name} could not be built: {result['message']}")
     # What a check found explains what then could not be built.
     return problems + consequences
 
 
-def _reason(kind: str, message: str) -> str:
-    """Why dbt could not build something. What the database says of respondents' tables may quote a value."""
+def without_values(run_results: dict[str, Any]) -> dict[str, Any]:
+    """The results of a dbt build with no error in the database's own words, which may quote a respondent's answer."""
+    for result in run_results["results"]:
+        if result["status"] not in ("success", "pass", "skipped", "no-op", "fail", "warn"):
+            unique_id = result["unique_id"]
+            result["message"] = _reason(unique_id, result.get("message") or result["status"])
+    return run_results
+
+
+def _reason(unique_id: str, message: str) -> str:
+    """Why dbt could not build something; of respondents' tables only the kind of error."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip() and not line.strip().startswith(">")]
-    if kind == "seed" or lines[0].startswith("Compilation Error"):
+    if unique_id.startswith("seed.") or lines[0].startswith("Compilation Error"):
         return textwrap.shorten(" ".join(lines[1:] or lines), 300)
-    return f"{lines[-1 if len(lines) == 1 else 1].split(':')[0]}; dbt.log beside the warehouse says more."
+    kind = lines[-1 if len(lines) == 1 else 1].split(":")[0]
+    return f"{kind}; its SQL, in dbt/compiled beside the warehouse, says more when it is run by hand."
 
 
 def _check_in_words(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

@@ -93,6 +93,8 @@ class Settings:
             DAGSTER_HOME=str(self.dagster_home),
             DBT_PROFILES_DIR=str(DBT_PROJECT_DIR),
             DBT_SEND_ANONYMOUS_USAGE_STATS="false",
+            # What the database says of an error may quote a respondent's answer.
+            DBT_LOG_LEVEL_FILE="none",
             GX_ANALYTICS_ENABLED="false",
         )
         # dbt is started by name: the one of this environment, also when it was not activated.
