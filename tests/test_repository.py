@@ -1,5 +1,6 @@
 """What holds of the repository itself: no year in code, no microdata, documentation that fits, forgetting a deposit."""
 
+import ast
 import json
 import re
 import shutil
@@ -33,7 +34,8 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def test_no_model_suite_or_module_names_a_year() -> None:
-    files = tracked("orchestration/*.py", "expectations/*", "dbt_project/models/**/*.sql", "dbt_project/macros/*.sql")
+    code = ("orchestration/*.py", "expectations/*.py", "expectations/*.sql", "expectations/*.json")
+    files = tracked(*code, "dbt_project/models/**/*.sql", "dbt_project/macros/*.sql")
     assert len(files) > 60
     named = {
         f"{path.relative_to(ROOT)}: {line.strip()}"
@@ -144,3 +146,18 @@ def test_the_readme_names_commands_that_exist() -> None:
     for document in tracked("README.md", "docs/*.md"):
         for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name} links to {link}"
+
+
+def test_the_recovery_page_knows_every_refusal() -> None:
+    headlines = set()
+    for path in tracked("orchestration/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refusal":
+                headline = node.args[0]
+                parts = headline.values if isinstance(headline, ast.JoinedStr) else [headline]
+                headlines.add("".join(str(p.value) if isinstance(p, ast.Constant) else "..." for p in parts))
+    page = re.sub(r"```.*?```", "", (ROOT / "docs" / "recovery.md").read_text(), flags=re.DOTALL)
+    quoted = {words.strip(".") for words in re.findall(r"`([^`]+)`", page)}
+
+    assert len(headlines) > 40
+    assert {headline for headline in headlines if headline.strip(".") not in quoted} == set()
