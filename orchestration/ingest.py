@@ -206,10 +206,14 @@ def _rows_of_text(text: str, file: RawFile) -> Iterator[list[str]]:
 def _check_header(header: Sequence[str], file: RawFile) -> None:
     lowered = [name.lower() for name in header]
     repeated = sorted({name for name in lowered if lowered.count(name) > 1})
-    problems = [f"column '{name}' stands {lowered.count(name)} times" for name in repeated]
+    # Positions, no names: where the header is missing, the first line is somebody's answers.
+    problems = [
+        f"columns {' and '.join(str(at) for at, other in enumerate(lowered, start=1) if other == name)} have one name"
+        for name in repeated
+        if name
+    ]
     problems += [f"column {lowered.index(name) + 1} is named '{name}'" for name in RESERVED if name in lowered]
-    if "" in lowered:
-        problems.append(f"column {lowered.index('') + 1} has no name")
+    problems += [f"column {at} has no name" for at, name in enumerate(lowered, start=1) if not name]
     if problems or not header:
         raise Refusal(f"The header of {_place(file)} cannot be used.", problems or ["the file is empty"])
 
@@ -331,7 +335,7 @@ def _read_codebook(path: Path, file: RawFile) -> "Codebook":
     rows = _rows_of_text(_read_text(path, file), file)
     header = next(rows, [])
     if [name.strip().lower() for name in header] != CODEBOOK_HEADER:
-        raise Refusal(f"{_place(file)} has the columns {', '.join(header)}; expected {', '.join(CODEBOOK_HEADER)}.")
+        raise Refusal(f"{_place(file)} does not begin with the columns {', '.join(CODEBOOK_HEADER)}.")
     codebook = Codebook()
     for variable, label, code, value_label in rows:
         codebook.labels.setdefault(variable, label)

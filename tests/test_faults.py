@@ -279,7 +279,7 @@ CONTENT_FAULTS: dict[str, tuple[Plant, list[str]]] = {
     "an SPSS file that is none": (in_bytes(SPSS, spoiled_spss), [SPSS, "wave 2014", "sav"]),
     "a column name twice": (
         in_bytes(FORMS, lambda content: with_words(content).replace(b",Q4,", b",q3,", 1)),
-        [FORMS, "wave 2013", "'q3'", "2 times"],
+        [FORMS, "wave 2013", "have one name"],
     ),
 }
 

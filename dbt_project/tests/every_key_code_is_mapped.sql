@@ -1,4 +1,4 @@
--- depends_on: {{ ref('key_variables') }}
+-- depends_on: {{ ref('key_variables') }} {{ source('raw', 'responses') }} {{ source('raw', 'sampled') }}
 {%- set variables = crosswalk_rows(
     'select survey_year, file_role, variable, raw_column, measured_as from ' ~ ref('key_variables')
     ~ " where measured_as in ('code', 'years', 'birth_year', 'number') order by survey_year, file_role, variable"

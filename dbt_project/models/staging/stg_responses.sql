@@ -2,6 +2,7 @@
     One SELECT a wave, written from the crosswalk: each picks that wave's own columns out of raw.responses by header
     text. A view: no row-level table is kept between the raw layer and the counts.
 -#}
+-- depends_on: {{ source('raw', 'responses') }}
 -- depends_on: {{ ref('waves') }} {{ ref('age_bands') }} {{ ref('key_variables') }} {{ ref('key_codes') }}
 -- depends_on: {{ ref('questions') }} {{ ref('question_map') }} {{ ref('response_map') }} {{ ref('routing') }}
 {%- set waves = crosswalk_rows('select * from ' ~ ref('waves') ~ ' order by survey_year') %}

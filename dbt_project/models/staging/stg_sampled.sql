@@ -1,4 +1,5 @@
 {#- One SELECT a wave that has a file of role `sampled`, written from the crosswalk. -#}
+-- depends_on: {{ source('raw', 'sampled') }}
 -- depends_on: {{ ref('waves') }} {{ ref('age_bands') }} {{ ref('key_variables') }} {{ ref('key_codes') }}
 {%- set waves = crosswalk_rows(
     "select * from " ~ ref('waves') ~ " where sample_frame = 'apart' order by survey_year"
