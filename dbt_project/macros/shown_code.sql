@@ -8,3 +8,13 @@
         else 'a text of ' || length({{ code }}) || ' characters'
     end
 {%- endmacro %}
+
+{#-
+    A trust's code as a message may show it: the same column of another deposit may hold words, or record numbers.
+-#}
+{% macro shown_trust(trust) -%}
+    case
+        when regexp_matches({{ trust }}, '^[A-Za-z0-9]{1,3}$') then {{ trust }}
+        else 'a text of ' || length({{ trust }}) || ' characters'
+    end
+{%- endmacro %}

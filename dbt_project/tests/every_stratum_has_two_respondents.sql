@@ -1,9 +1,9 @@
 select
-    survey_year,
-    stratum,
-    sum(responded) as responded,
+    trusts.survey_year,
+    {{ shown_trust('trusts.stratum') }} as stratum,
+    sum(trusts.responded) as responded,
     'join it to another trust in merged_strata' as what_to_do
-from {{ ref('int_trusts') }}
-group by survey_year, stratum
-having sum(responded) < 2
-order by survey_year, stratum
+from {{ ref('int_trusts') }} as trusts
+group by trusts.survey_year, trusts.stratum
+having sum(trusts.responded) < 2
+order by trusts.survey_year, trusts.stratum

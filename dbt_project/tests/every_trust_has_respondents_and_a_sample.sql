@@ -1,12 +1,12 @@
 select
-    survey_year,
-    trust,
-    sampled,
-    responded,
+    trusts.survey_year,
+    {{ shown_trust('trusts.trust') }} as trust,
+    trusts.sampled,
+    trusts.responded,
     case
-        when responded = 0 then 'nobody responded: is its part of the file missing?'
+        when trusts.responded = 0 then 'nobody responded: is its part of the file missing?'
         else 'fewer persons were drawn than responded: check the sampled file'
     end as what_to_do
-from {{ ref('int_trusts') }}
-where responded = 0 or sampled < responded
-order by survey_year, trust
+from {{ ref('int_trusts') }} as trusts
+where trusts.responded = 0 or trusts.sampled < trusts.responded
+order by trusts.survey_year, trusts.trust

@@ -1,6 +1,6 @@
 select
     cells.survey_year,
-    cells.trust,
+    {{ shown_trust('cells.trust') }} as trust,
     cells.weight_cell,
     sum(cells.sampled) as sampled,
     sum(cells.responded) as responded,

@@ -1,12 +1,12 @@
 select
-    survey_year,
-    trust,
-    weight_cell,
-    sum(sampled) as sampled,
-    sum(responded) as responded,
+    cells.survey_year,
+    {{ shown_trust('cells.trust') }} as trust,
+    cells.weight_cell,
+    sum(cells.sampled) as sampled,
+    sum(cells.responded) as responded,
     'check the sampled file: age and gender must come from the same source in both files' as what_to_do
-from {{ ref('int_weight_cells') }}
-where sampled is not null
-group by survey_year, trust, weight_cell
-having sum(sampled) < sum(responded)
-order by survey_year, trust, weight_cell
+from {{ ref('int_weight_cells') }} as cells
+where cells.sampled is not null
+group by cells.survey_year, cells.trust, cells.weight_cell
+having sum(cells.sampled) < sum(cells.responded)
+order by cells.survey_year, cells.trust, cells.weight_cell

@@ -1,6 +1,6 @@
 select
     persons.survey_year,
-    persons.trust,
+    {{ shown_trust('persons.trust') }} as trust,
     count(*) as n,
     'the weight is missing, zero or negative: ask the depositor' as what_to_do
 from {{ ref('int_persons') }} as persons

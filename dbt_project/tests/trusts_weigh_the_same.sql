@@ -1,6 +1,6 @@
 select
     cells.survey_year,
-    cells.trust,
+    {{ shown_trust('cells.trust') }} as trust,
     sum(cells.responded * cells.trust_weight * cells.population_weight) as weights,
     max(cast(trusts.wave_responded as double) / trusts.wave_trusts) as expected
 from {{ ref('int_weight_cells') }} as cells
