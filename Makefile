@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests build a few dozen small warehouses; in memory, where there is room, they do not wait for the disk.
 TEST_FOLDER := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000000 ] 2>/dev/null && echo /dev/shm)
 
-.PHONY: refresh test ui audit-ui check lock data reference benchmark clean
+.PHONY: refresh test ui audit-ui check lock data reference benchmark torture clean
 
 refresh: .venv/installed ## run the whole job and print the headline figures
 	@$(BIN)/cmhs refresh
@@ -49,6 +49,12 @@ reference: .venv/installed ## make the reference values again (needs R with the 
 benchmark: .venv/installed ## how often intervals hold the truth, and what estimating costs (about 20 minutes)
 	$(BIN)/python benchmarks/simulation.py > benchmarks/simulation.md
 	$(BIN)/python benchmarks/estimation.py --folder data/benchmark > benchmarks/estimation.md
+
+torture: .venv/installed ## kill, starve, damage and deceive refreshes, read during publications (some hours)
+	$(BIN)/python -m tests.torture.kills --refreshes 200 --releases 100 > benchmarks/kills.md
+	$(BIN)/python -m tests.torture.faults > benchmarks/faults.md
+	$(BIN)/python -m tests.torture.readers --releases 50 > benchmarks/readers.md
+	$(BIN)/python -m tests.torture.mutations --count 2000 --through-refresh 50 --out benchmarks/mutations.md
 
 lock: ## pin all versions again (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-strip-extras --no-emit-index-url \

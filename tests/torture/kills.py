@@ -231,6 +231,7 @@ def main() -> None:
         counts, problems = torture(
             Path(folder), arguments.refreshes, arguments.releases, arguments.lanes, arguments.seed
         )
+    print(f"# What killed refreshes left behind\n\n`python -m tests.torture.kills {' '.join(sys.argv[1:])}`\n")
     print("| what | times |\n|---|---|")
     for what, times in sorted(counts.items()):
         print(f"| {what} | {times} |")
