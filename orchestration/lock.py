@@ -21,6 +21,10 @@ from orchestration.errors import Refusal
 from orchestration.settings import DBT_PID, TEMPORARY, state_dir_of
 from orchestration.warehouse import set_aside_if_damaged
 
+# The name of the code location in workspace.yaml, and the tag of runs that the command line starts itself.
+LOCATION = "cmhs"
+STARTED_BY, COMMAND = "started by", "cmhs refresh"
+
 
 @contextmanager
 def writer_lock(folder: Path, purpose: str, of: str = "this warehouse") -> Iterator[None]:
@@ -64,6 +68,23 @@ def _end_orphan(state_dir: Path) -> None:
             time.sleep(0.05)
 
 
+def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str) -> list[dg.DagsterRun]:
+    """Runs of this warehouse that Dagster still takes for running although another one holds the lock.
+
+    They would keep the queue of runs waiting for ever.
+    """
+    running = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    return [
+        run
+        for run in instance.get_runs(filters=dg.RunsFilter(statuses=running))
+        if run.run_id != holder
+        and (
+            run.tags.get(STARTED_BY) == COMMAND
+            or (run.remote_job_origin is not None and run.remote_job_origin.location_name == LOCATION)
+        )
+    ]
+
+
 class WriterLock(dg.ConfigurableResource):
     """The writer's lock for the length of a Dagster run, however the run was started, on a warehouse that is sound.
 
@@ -82,7 +103,11 @@ class WriterLock(dg.ConfigurableResource):
             _end_orphan(state_dir)
             shutil.rmtree(state_dir / TEMPORARY, ignore_errors=True)
             (state_dir / TEMPORARY).mkdir()
+            log = context.log or dg.get_dagster_logger()
+            if context.instance and run:
+                for dead in _runs_that_ended_unheard(context.instance, run.run_id):
+                    context.instance.report_run_failed(dead, "Its process is gone: another run holds its lock now.")
+                    log.info(f"Dagster run {dead.run_id} had been killed: it counts as failed now")
             if aside := set_aside_if_damaged(warehouse):
-                log = context.log or dg.get_dagster_logger()
                 log.info(f"the warehouse was damaged: set aside as {aside.name}, made again from the raw files")
             yield self

@@ -238,8 +238,9 @@ def record(settings: Settings, event: str, release_id: str, **more: Any) -> None
     at = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({"at": at, "event": event, "release_id": release_id, "by": by, **more})
     path = settings.published_dir / JOURNAL
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
+        os.fchmod(descriptor, 0o644)
         size = os.fstat(descriptor).st_size
         unfinished = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         os.write(descriptor, (b"\n" if unfinished else b"") + line.encode() + b"\n")
