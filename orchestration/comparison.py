@@ -5,15 +5,16 @@ schemas, hidden rows that two releases together would give away. Does not: what 
 """
 
 import csv
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import Refusal
-from orchestration.release import DATABASE, confined_connection, notes_of
+from orchestration.release import confined_connection, notes_of
 from orchestration.settings import EXPECTATIONS_DIR
+from orchestration.warehouse import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -80,9 +81,19 @@ def _shown(value: float | None) -> str:
     return "nothing" if value is None else f"{value:.10g}"
 
 
-def _both(earlier: Path, later: Path) -> "AbstractContextManager[duckdb.DuckDBPyConnection]":
-    """A connection with both databases attached, read-only, as `earlier` and `later`."""
-    return confined_connection(later, earlier=earlier / DATABASE, later=later / DATABASE)
+@contextmanager
+def _both(earlier: Path, later: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A connection with the tables of both releases as `earlier.marts` and `later.marts`.
+
+    They are read from Parquet: somebody may have opened the database of a release that is in use for writing.
+    """
+    with confined_connection(earlier, later) as connection:
+        for name, folder in (("earlier", earlier), ("later", later)):
+            connection.execute(f"attach ':memory:' as {name}")
+            connection.execute(f"create schema {name}.marts")
+            for path in sorted((folder / "parquet").glob("*.parquet")):
+                connection.execute(f'create view {name}.marts."{path.stem}" as from {literal(path.resolve())}')
+        yield connection
 
 
 def _same_people(earlier: Path, later: Path) -> bool:

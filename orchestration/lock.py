@@ -55,15 +55,15 @@ def writer_lock(folder: Path, purpose: str, of: str = "this warehouse") -> Itera
         os.close(descriptor)
 
 
-def _end_orphan(state_dir: Path) -> None:
+def _end_orphan(warehouse: Path) -> None:
     """End the dbt of a run that was killed alone: it would go on writing without the lock."""
-    noted = state_dir / TEMPORARY / DBT_PID
+    noted = state_dir_of(warehouse) / TEMPORARY / DBT_PID
     if not noted.is_file() or not (text := noted.read_text()).isdecimal():
         return
     process = Path("/proc") / text
     # The number may be another program's by now.
     with suppress(OSError):
-        while str(state_dir).encode() in (process / "cmdline").read_bytes():
+        while f"CMHS_WAREHOUSE={warehouse}".encode() in (process / "environ").read_bytes().split(b"\0"):
             os.kill(int(text), signal.SIGKILL)
             time.sleep(0.05)
 
@@ -100,7 +100,7 @@ class WriterLock(dg.ConfigurableResource):
         state_dir = state_dir_of(warehouse)
         state_dir.mkdir(parents=True, exist_ok=True)
         with writer_lock(state_dir, f"Dagster run {run.run_id if run else 'unknown'}"):
-            _end_orphan(state_dir)
+            _end_orphan(warehouse)
             shutil.rmtree(state_dir / TEMPORARY, ignore_errors=True)
             (state_dir / TEMPORARY).mkdir()
             log = context.log or dg.get_dagster_logger()

@@ -31,6 +31,7 @@ from orchestration.release import (
     PROVENANCE_IN_WORDS,
     STORAGE_VERSION,
     TITLE,
+    altered,
     clear_unfinished,
     confined_connection,
     csv_cells,
@@ -202,11 +203,16 @@ def _comments(connection: "duckdb.DuckDBPyConnection", table: str) -> list[tuple
 
 
 def _last_whole(settings: Settings) -> Path | None:
-    """The release that the next one is held against: the current one or, where it is damaged, the last whole one."""
+    """The release that the next one is held against: the current one or, where it is damaged, the last whole one.
+
+    Whole are its notes and Parquet files, from which releases are compared: a client that opened the database for
+    writing spoils that file alone.
+    """
     now = current(settings)
     for folder in [*([now] if now else []), *reversed(releases(settings))]:
-        if not verify(folder):
-            return folder
+        with suppress(Refusal):
+            if not altered(folder, notes_of(folder), "parquet/"):
+                return folder
     return None
 
 

@@ -8,7 +8,7 @@ import getpass
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,14 +164,10 @@ def _csv_is_as(connection: "duckdb.DuckDBPyConnection", table: str, columns: lis
     return bool(differing == 0)
 
 
-def verify(folder: Path) -> list[str]:
-    """What is wrong with a release, recomputed from its files alone; nothing where it is whole."""
-    try:
-        notes = notes_of(folder)
-    except Refusal as refusal:
-        return [str(refusal)]
+def altered(folder: Path, notes: Mapping[str, Any], below: str = "") -> list[str]:
+    """Files of a release, of those whose name begins with `below`, that are not what its notes and the journal say."""
     problems = []
-    listed = {folder / name: expected for name, expected in notes["files"].items()}
+    listed = {folder / name: expected for name, expected in notes["files"].items() if name.startswith(below)}
     for path, expected in listed.items():
         if not path.is_file():
             problems.append(f"{path.relative_to(folder)} is missing.")
@@ -181,14 +177,27 @@ def verify(folder: Path) -> list[str]:
     problems += [
         f"{path.relative_to(folder)} does not belong to the release."
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path not in known
+        if path.is_file() and path not in known and str(path.relative_to(folder)).startswith(below)
     ]
-    published = [e["notes_sha256"] for e in journal(folder.parent.parent) if e.get("release_id") == folder.name
-                 and e["event"] == "published"]  # fmt: skip
-    if published and sha256_of(folder / "release.json") != published[-1]:
+    published = [
+        event.get("notes_sha256")
+        for event in journal(folder.parent.parent)
+        if event["release_id"] == folder.name and event["event"] == "published"
+    ]
+    if published and published[-1] and sha256_of(folder / "release.json") != published[-1]:
         problems.append(f"release.json is not the one that the {JOURNAL} of this folder says was published.")
-    if problems:
+    return problems
+
+
+def verify(folder: Path) -> list[str]:
+    """What is wrong with a release, recomputed from its files alone; nothing where it is whole."""
+    try:
+        notes = notes_of(folder)
+    except Refusal as refusal:
+        return [str(refusal)]
+    if problems := altered(folder, notes):
         return problems
+    problems = []
     found = tables_of(folder)
     if sorted(found) != sorted(notes["tables"]):
         problems.append(f"{DATABASE} holds {', '.join(found)}; expected {', '.join(notes['tables'])}.")

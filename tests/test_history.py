@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from conftest import Warehouse
 from orchestration import comparison, release
 from orchestration import publish as publishing
 from orchestration.errors import Refusal
+from orchestration.lock import _end_orphan
 from orchestration.registry import sha256_of
 from orchestration.warehouse import connect, set_aside_if_damaged
 
@@ -486,23 +486,21 @@ def test_a_warehouse_that_another_program_has_open_is_not_damaged(hand_worked: W
 
 
 def test_the_dbt_of_a_killed_run_is_ended_before_the_next_one_writes(tmp_path: Path) -> None:
-    from orchestration.lock import _end_orphan
-
-    (tmp_path / "tmp").mkdir()
-    code = "import time; print('there', flush=True); time.sleep(60)"
-    mine = [sys.executable, "-c", code]
-    with (
-        subprocess.Popen([*mine, str(tmp_path)], stdout=subprocess.PIPE, text=True) as orphan,
-        subprocess.Popen(mine, stdout=subprocess.PIPE, text=True) as stranger,
-    ):
-        try:
-            for process in (stranger, orphan):
-                assert process.stdout is not None and process.stdout.readline() == "there\n"
-                (tmp_path / "tmp" / "dbt.pid").write_text(str(process.pid))
-                _end_orphan(tmp_path)
-                time.sleep(0.1)
-            assert stranger.poll() is None
-            assert orphan.wait(timeout=5) == -9
-        finally:
-            stranger.kill()
-            orphan.kill()
+    warehouse = tmp_path / "warehouse.duckdb"
+    noted = tmp_path / "warehouse.duckdb.d" / "tmp" / "dbt.pid"
+    noted.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", "import time; print('there', flush=True); time.sleep(60)"]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"CMHS_WAREHOUSE": str(of)})
+        for of in (warehouse, tmp_path / "another.duckdb")
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline() == "there\n"
+            noted.write_text(str(process.pid))
+            _end_orphan(warehouse)
+        assert processes[0].wait(timeout=5) == -9
+        assert processes[1].poll() is None
+    finally:
+        for process in processes:
+            process.kill()
