@@ -246,19 +246,33 @@ def test_a_withdrawal_without_a_reviewer_is_none(tmp_path: Path, monkeypatch: py
         comparison.withdrawn()
 
 
+def spoil(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
 def test_a_damaged_current_release_is_replaced_and_the_last_whole_one_compared(superseded: Warehouse) -> None:
-    whole = folder_of(superseded)
     new = publish(superseded)
     with connect(superseded.settings.warehouse) as connection:
         connection.execute("delete from gate.published")
     damaged = new.with_name("20010101T000000Z-00000000")
     new.rename(damaged)
     release.switch(superseded.settings, damaged)
-    (damaged / "csv" / "estimates.csv").chmod(0o644)
-    (damaged / "csv" / "estimates.csv").write_bytes((whole / "csv" / "estimates.csv").read_bytes() + b"\n")
-    assert release.verify(damaged)
+    spoil(damaged / "parquet" / "estimates.parquet")
 
     assert release.notes_of(publish(superseded))["restates"]["release_id"] == OLDER
+
+
+def test_a_client_that_wrote_into_the_database_blocks_nothing(superseded: Warehouse) -> None:
+    spoil(folder_of(superseded) / release.DATABASE)
+
+    assert release.notes_of(publish(superseded))["restates"]["release_id"] == OLDER
+
+
+def test_nothing_is_published_where_no_earlier_release_can_be_compared(superseded: Warehouse) -> None:
+    spoil(folder_of(superseded) / "parquet" / "estimates.parquet")
+
+    assert "No earlier release is whole" in str(refusal_of(superseded))
 
 
 # ---------------------------------------------------------------------------------------- differences
