@@ -5,6 +5,7 @@ Belongs here: reading registry.csv and checking files against it. Does not: open
 
 import csv
 import hashlib
+import re
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,12 @@ ROLES = ("responses", "sampled", "codebook")
 FORMATS = ("sav", "dta", "tab", "csv")
 ENCODINGS = ("utf-8", "windows-1252")
 PROVENANCES = ("synthetic", "deposit")
+# What every system that the path passes through takes for a name and nothing else: shells, globs, Dagster, links.
+PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+LONGEST_PATH = 200
+# Goes into the release as it is.
+TEXTS = ("study_number", "edition", "licence")
+LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,9 @@ def read_registry(registry: Path) -> list[RawFile]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refusal(f"{registry.name} is not a UTF-8 CSV file: {error}.") from None
     if sorted(header) != sorted(COLUMNS):
-        raise Refusal(f"{registry.name} has the columns {', '.join(header)}; expected {', '.join(COLUMNS)}.")
+        raise Refusal(
+            f"{registry.name} has the columns {_shown(', '.join(header), 300)}; expected {', '.join(COLUMNS)}."
+        )
 
     problems: list[str] = []
     files: list[RawFile] = []
@@ -88,20 +97,35 @@ def _problems_of_row(row: dict[str, str]) -> list[str]:
         ("provenance", PROVENANCES),
     ):
         if row[column] not in allowed:
-            problems.append(f"{column} is '{row[column]}'; expected one of {', '.join(allowed)}.")
-    for column in ("wave", "bytes"):
-        if not row[column].isascii() or not row[column].isdigit():
-            problems.append(f"{column} is '{row[column]}'; expected a whole number.")
+            problems.append(f"{column} is '{_shown(row[column])}'; expected one of {', '.join(allowed)}.")
+    if not re.fullmatch("[1-9][0-9]{3}", row["wave"]):
+        problems.append(f"wave is '{_shown(row['wave'])}'; expected a whole number of four digits, the year.")
+    if not re.fullmatch("[0-9]{1,15}", row["bytes"]):
+        problems.append(f"bytes is '{_shown(row['bytes'])}'; expected a whole number.")
+    for column in TEXTS:
+        if not row[column].isprintable() or len(row[column]) > LONGEST_TEXT:
+            problems.append(
+                f"{column} is '{_shown(row[column])}'; expected one line, {LONGEST_TEXT} characters at most."
+            )
     if row["role"] == "codebook" and row["format"] in ("sav", "dta"):
         problems.append(
-            f"format of the codebook is '{row['format']}'; expected csv or tab: the others carry their labels."
+            f"format of the codebook is '{_shown(row['format'])}'; expected csv or tab: the others carry their labels."
         )
-    path = Path(row["path"])
-    if not row["path"] or path.is_absolute() or ".." in path.parts:
-        problems.append(f"path is '{row['path']}'; expected a path inside the folder of the registry.")
+    path = row["path"]
+    if not PATH.fullmatch(path) or {".", ".."} & set(path.split("/")) or len(path) > LONGEST_PATH:
+        problems.append(
+            f"path is '{_shown(path)}'; expected a path inside the folder of the registry, of letters (a-z), digits, "
+            f"'.', '_' and '-', {LONGEST_PATH} characters at most: rename the file."
+        )
     if len(row["sha256"]) != 64 or set(row["sha256"]) - set("0123456789abcdef"):
         problems.append("sha256 is not 64 lower-case hexadecimal digits; `sha256sum FILE` prints it.")
     return problems
+
+
+def _shown(text: str, longest: int = 60) -> str:
+    """A text of the registry as a message shows it: on one line, and not more of it than tells which it is."""
+    line = "".join(character if character.isprintable() else "?" for character in text[:longest])
+    return line + ("..." if len(text) > longest else "")
 
 
 def _problems_between_rows(files: list[RawFile]) -> list[str]:
@@ -142,8 +166,17 @@ def _problems_between_rows(files: list[RawFile]) -> list[str]:
 
 def problem_of_file(raw_dir: Path, file: RawFile) -> str | None:
     """What is wrong with a registered file as it lies on disk, or None. Reads the whole file."""
-    path = raw_dir / file.path
     place = f"{file.path} (wave {file.wave}, {file.role})"
+    try:
+        return _problem_on_disk(raw_dir, file, place)
+    except (OSError, RuntimeError) as error:
+        # A link that leads to itself is a RuntimeError to this Python's pathlib.
+        reason = error.strerror if isinstance(error, OSError) else "a link that leads to itself"
+        return f"{place} cannot be read: {reason}. Restore it from the deposit."
+
+
+def _problem_on_disk(raw_dir: Path, file: RawFile, place: str) -> str | None:
+    path = raw_dir / file.path
     if not path.resolve().is_relative_to(raw_dir.resolve()):
         return f"{place} leads out of the folder of the registry."
     if not path.is_file():
@@ -171,7 +204,8 @@ def verify_files(raw_dir: Path, files: list[RawFile]) -> None:
     problems = [problem for file in files if (problem := problem_of_file(raw_dir, file))]
     registered = {raw_dir / file.path for file in files} | {raw_dir / "registry.csv"}
     problems += [
-        f"{path.relative_to(raw_dir)} is not registered; add its row to registry.csv or move it away."
+        f"{_shown(str(path.relative_to(raw_dir)), LONGEST_PATH)} is not registered; "
+        "add its row to registry.csv or move it away."
         for path in sorted(raw_dir.rglob("*"))
         if path.is_file() and path not in registered and not path.name.startswith(".")
     ]

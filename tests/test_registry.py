@@ -1,7 +1,9 @@
 """The list of raw files: everything wrong with it is named with its line, and files must be what it says."""
 
 import csv
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,17 @@ def test_columns_may_stand_in_any_order_and_a_byte_order_mark_is_none_of_them(tm
         ("path", "", "path is ''; expected a path inside the folder"),
         ("path", "/etc/passwd", "path is '/etc/passwd'; expected a path inside the folder"),
         ("path", "2013/../../x", "path is '2013/../../x'; expected a path inside the folder"),
+        ("path", "./2013/forms.csv", "path is './2013/forms.csv'; expected a path inside the folder"),
+        ("path", "2013/f*.csv", "path is '2013/f*.csv'; expected a path inside the folder"),
+        ("path", "2013/the forms.csv", "path is '2013/the forms.csv'; expected a path inside the folder"),
+        ("path", "2013/<b>'); drop.csv", "path is '2013/<b>'); drop.csv'; expected a path inside the folder"),
+        ("path", "2013/a\0b\nc", "path is '2013/a?b?c'; expected a path inside the folder"),
+        ("path", "x/" * 200 + "x", "path is '" + "x/" * 30 + "...'; expected a path inside the folder"),
+        ("wave", "00002014", "wave is '00002014'; expected a whole number of four digits"),
+        ("wave", "1" + "0" * 5000, "wave is '1" + "0" * 59 + "...'; expected a whole number of four digits"),
+        ("bytes", "1" + "0" * 5000, "bytes is '1" + "0" * 59 + "...'; expected a whole number"),
+        ("licence", "x" * 201, "licence is '" + "x" * 60 + "...'; expected one line, 200 characters at most"),
+        ("edition", "1\n2", "edition is '1?2'; expected one line"),
     ],
 )
 def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, column: str, value: str, said: str) -> None:
@@ -100,6 +113,8 @@ def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, column: str, value:
 
     [problem] = [problem for problem in refusal.problems if "line" in problem]
     assert problem.startswith(f"registry.csv line 3: {said}")
+    assert problem.isprintable()
+    assert len(problem) < 300
 
 
 @pytest.mark.parametrize("file_format", ["sav", "dta"])
@@ -169,10 +184,11 @@ def test_rows_that_do_not_go_together_are_refused(tmp_path: Path, rows: list[Row
     [
         (b"", "has the columns"),
         (b"wave,path\n2013,x\n", "has the columns wave, path; expected wave, path, role"),
+        (b"wave," + b"x" * 1000 + b"\n", "has the columns wave, " + "x" * 294 + "...; expected wave, path, role"),
         (",".join(COLUMNS).encode() + b"\n\xff\n", "not a UTF-8 CSV file"),
         (",".join(COLUMNS).encode() + b'\n"open\n', "not a UTF-8 CSV file"),
     ],
-    ids=["empty", "columns missing", "no UTF-8", "an open quote"],
+    ids=["empty", "columns missing", "a long name", "no UTF-8", "an open quote"],
 )
 def test_a_registry_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "registry.csv"
@@ -232,3 +248,38 @@ def test_a_registered_link_out_of_the_folder_is_refused_though_its_content_is_ri
 
     with pytest.raises(Refusal, match="leads out of the folder"):
         verify_files(raw, files)
+
+
+def test_a_registered_link_to_itself_is_refused_by_name(tmp_path: Path) -> None:
+    files = write_with_files(tmp_path, row())
+    (tmp_path / "2013" / "forms.csv").unlink()
+    (tmp_path / "2013" / "forms.csv").symlink_to(tmp_path / "2013" / "forms.csv")
+
+    with pytest.raises(
+        Refusal, match=r"2013/forms.csv \(wave 2013, responses\) cannot be read: a link that leads to itself"
+    ):
+        verify_files(tmp_path, files)
+
+
+def test_a_registered_file_that_may_not_be_read_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_with_files(tmp_path, row())
+
+    def forbidden(path: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("orchestration.registry.sha256_of", forbidden)
+
+    with pytest.raises(Refusal, match=r"2013/forms.csv \(wave 2013, responses\) cannot be read: Permission denied"):
+        verify_files(tmp_path, files)
+
+
+def test_an_unregistered_file_is_named_on_one_line(tmp_path: Path) -> None:
+    files = write_with_files(tmp_path, row())
+    (tmp_path / "2013" / "a\nb.csv").touch()
+
+    with pytest.raises(Refusal) as refused:
+        verify_files(tmp_path, files)
+
+    assert [problem.split(" is ")[0] for problem in refused.value.problems] == ["2013/a?b.csv"]
