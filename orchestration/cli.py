@@ -37,7 +37,9 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--force", is_flag=True, help="Run also where nothing changed.")
+@click.option(
+    "--force", is_flag=True, help="Run also where nothing changed, and publish again what a rollback withdrew."
+)
 def refresh(force: bool) -> None:
     """Raw files in, a verified release out: the whole job.
 
@@ -205,13 +207,17 @@ def diff_releases(earlier: str, later: str, as_json: bool) -> None:
 @click.option("--reason", default="", help="Why; it is kept in the journal.")
 def rollback(release_id: str, reason: str) -> None:
     """Show readers an earlier release again, in one step. The journal and Dagster keep a record of it."""
-    from orchestration.publish import roll_back
+    from orchestration.publish import observe_rollback, roll_back
 
     settings = Settings.from_environment()
     settings.export()
     settings.prepare()
     folder = _folder(release_id)
     roll_back(settings, folder, reason)
+    try:
+        observe_rollback(folder, reason)
+    except Exception as error:
+        click.echo(f"not noted in Dagster ({type(error).__name__}); the journal has it", err=True)
     click.echo(f"{_shown(settings.current_release)} -> {_shown(folder)}")
 
 
@@ -220,8 +226,13 @@ def rollback(release_id: str, reason: str) -> None:
 def pin(release_id: str) -> None:
     """Never remove this release, however many newer ones there are."""
     from orchestration import release
+    from orchestration.lock import writer_lock
 
-    release.pin(Settings.from_environment(), _folder(release_id))
+    settings = Settings.from_environment()
+    with writer_lock(settings.published_dir, "pinning", of="the published folder"):
+        folder = _folder(release_id)
+        release.pin(settings, folder)
+    click.echo(f"{folder.name} is pinned")
 
 
 @releases.command("unpin")
@@ -229,8 +240,13 @@ def pin(release_id: str) -> None:
 def unpin(release_id: str) -> None:
     """Let this release be removed when newer ones have taken its place."""
     from orchestration import release
+    from orchestration.lock import writer_lock
 
-    release.unpin(Settings.from_environment(), _folder(release_id))
+    settings = Settings.from_environment()
+    with writer_lock(settings.published_dir, "unpinning", of="the published folder"):
+        folder = _folder(release_id)
+        release.unpin(settings, folder)
+    click.echo(f"{folder.name} is no longer pinned")
 
 
 @releases.command("history")

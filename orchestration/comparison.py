@@ -24,21 +24,26 @@ HIDING_TABLES = {
     "estimates": (("survey_year", "question_id", "geography_level", "breakdown"), ("geography_code", "category")),
     "weight_cells": (("survey_year",), ("trust", "cell")),
 }
-# What of a wave in print may not move unnoticed. Changes, comparisons and indicators follow from these.
+# What of a wave in print may not move unnoticed: key and values of a table. The indicators repeat estimates.
+BREAKDOWNS = ("geography_level", "geography_code", "breakdown", "category", "question_id")
+INTERVAL = ("se", "ci_low", "ci_high")
 RESTATED_TABLES = {
-    "estimates": (
-        ("geography_level", "geography_code", "breakdown", "category", "question_id", "response"),
-        ("pct", "ci_low", "ci_high", "base"),
+    "estimates": (("survey_year", *BREAKDOWNS, "response"), ("pct", *INTERVAL, "base")),
+    "means": (("survey_year", *BREAKDOWNS), ("mean_score", *INTERVAL, "base")),
+    "changes": (
+        ("to_year", "from_year", "geography_level", "geography_code", "question_id", "response"),
+        ("change", *INTERVAL, "comparable"),
     ),
-    "means": (
-        ("geography_level", "geography_code", "breakdown", "category", "question_id"),
-        ("mean", "ci_low", "ci_high", "base"),
-    ),
+    "trust_comparisons": (("survey_year", "trust", "question_id", "response"), ("difference", *INTERVAL, "band")),
+    "exclusions": (("survey_year", "question_id", "status"), ("n",)),
     "response_rates": (
-        ("geography_level", "geography_code"),
+        ("survey_year", "geography_level", "geography_code"),
         ("sampled", "responded", "response_rate", "adjusted_response_rate"),
     ),
+    "waves": (("survey_year",), ("trusts", "sampled", "responded")),
 }
+# The step from the first wave to the last one is another one with each new wave.
+ROWS_MAY_GO = ("changes",)
 ROWS_SHOWN = 3
 EXAMPLES_SHOWN = 5
 
@@ -51,13 +56,10 @@ class Restatement:
     survey_year: int
     question_id: str | None
     response: str | None
-    geography_level: str
-    geography_code: str
-    breakdown: str | None
-    category: str | None
+    place: str
     value: str
-    earlier: float | None
-    later: float | None
+    earlier: float | str | None
+    later: float | str | None
     reason: str | None = None
     reviewer: str | None = None
     reviewed_on: str | None = None
@@ -65,20 +67,19 @@ class Restatement:
     @property
     def difference(self) -> float | None:
         """Later minus earlier, in the value's own unit."""
+        if isinstance(self.earlier, str) or isinstance(self.later, str):
+            return None
         return None if self.earlier is None or self.later is None else self.later - self.earlier
 
     @property
     def sentence(self) -> str:
         """The value with what it was and is."""
-        where = [self.question_id, self.response, self.geography_level, self.geography_code]
-        if self.breakdown not in (None, "all"):
-            where += [self.breakdown, self.category]
-        place = ", ".join(str(part) for part in where if part is not None)
-        return f"{self.survey_year}, {place}, {self.value}: {_shown(self.earlier)} -> {_shown(self.later)}"
+        where = [self.table, str(self.survey_year), self.question_id, self.response, self.place, self.value]
+        return f"{', '.join(part for part in where if part)}: {_shown(self.earlier)} -> {_shown(self.later)}"
 
 
-def _shown(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.10g}"
+def _shown(value: float | str | None) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else f"{value:.10g}"
 
 
 @contextmanager
@@ -87,12 +88,17 @@ def _both(earlier: Path, later: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
 
     They are read from Parquet: somebody may have opened the database of a release that is in use for writing.
     """
+    import duckdb
+
     with confined_connection(earlier, later) as connection:
         for name, folder in (("earlier", earlier), ("later", later)):
             connection.execute(f"attach ':memory:' as {name}")
             connection.execute(f"create schema {name}.marts")
             for path in sorted((folder / "parquet").glob("*.parquet")):
-                connection.execute(f'create view {name}.marts."{path.stem}" as from {literal(path.resolve())}')
+                try:
+                    connection.execute(f'create view {name}.marts."{path.stem}" as from {literal(path.resolve())}')
+                except duckdb.Error as error:
+                    raise Refusal(f"{path} cannot be opened ({type(error).__name__}).") from None
         yield connection
 
 
@@ -235,41 +241,46 @@ def restated(earlier: Path, later: Path, tolerance: float) -> list[Restatement]:
         of = "select provenance from {}.marts.release_info"
         if connection.execute(of.format("earlier")).fetchall() != connection.execute(of.format("later")).fetchall():
             return []
-        in_both = connection.execute(
-            "select table_name, column_name from duckdb_columns() where schema_name = 'marts' "
-            "group by all having count(*) = 2"
-        ).fetchall()
+        types = {
+            (database, table, column): kind
+            for database, table, column, kind in connection.execute(
+                "select database_name, table_name, column_name, data_type from duckdb_columns() "
+                "where schema_name = 'marts'"
+            ).fetchall()
+        }
         for table, (key, values) in RESTATED_TABLES.items():
             for value in values:
-                # What a release no longer has at all is a matter of its schema.
-                if (table, value) not in in_both:
+                # What a release has not at all is a matter of its schema, see `lost`.
+                needed = {(side, table, name) for side in ("earlier", "later") for name in (*key, value)}
+                if not needed <= types.keys():
                     continue
-                names = ("question_id", "response", "geography_level", "geography_code", "breakdown", "category")
-                columns = ", ".join(f"a.{name}" if name in key else "null" for name in names)
-                rows = connection.execute(
-                    f"select a.survey_year, {columns}, a.{value}, b.{value} "
-                    f"from earlier.marts.{table} as a left join later.marts.{table} as b "
-                    f"on a.survey_year = b.survey_year and "
-                    + " and ".join(f"a.{name} is not distinct from b.{name}" for name in key)
-                    + f" where (a.{value} is null) <> (b.{value} is null) or abs(a.{value} - b.{value}) > ? + 1e-9 "
-                    f"order by a.survey_year, {', '.join(f'a.{name}' for name in key)}",
-                    [tolerance],
-                ).fetchall()
-                found += [
-                    Restatement(
-                        table=table,
-                        survey_year=row[0],
-                        value=value,
-                        earlier=row[-2],
-                        later=row[-1],
-                        **dict(zip(names, row[1:-2], strict=True)),
-                    )
-                    for row in rows
-                ]
+                found += _restated_values(connection, table, key, value, types["later", table, value], tolerance)
     return found
 
 
-def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, Any]]) -> list[Restatement]:
+def _restated_values(
+    connection: "duckdb.DuckDBPyConnection", table: str, key: Sequence[str], value: str, kind: str, tolerance: float
+) -> list[Restatement]:
+    text = kind in ("VARCHAR", "BOOLEAN")
+    a, b = (f"{side}.{value}::varchar" if text else f"{side}.{value}" for side in "ab")
+    moved = f"{a} <> {b}" if text else f"abs({a} - {b}) > {tolerance} + 1e-9"
+    join = "inner join" if table in ROWS_MAY_GO else "left join"
+    question, response = (f"a.{name}" if name in key else "null" for name in ("question_id", "response"))
+    others = [name for name in key[1:] if name not in ("question_id", "response")]
+    places = ", ".join(f"'{name} ' || a.{name}" for name in others)
+    place = f"concat_ws(', ', {places})" if others else "''"
+    rows = connection.execute(
+        f"select a.{key[0]}, {question}, {response}, {place}, {a}, {b} "
+        f"from earlier.marts.{table} as a {join} later.marts.{table} as b on "
+        + " and ".join(f"a.{name} is not distinct from b.{name}" for name in key)
+        + f" where ({a} is null) <> ({b} is null) or {moved} order by {', '.join(f'a.{name}' for name in key)}"
+    ).fetchall()
+    return [
+        Restatement(table, year, of, answer, where, value, before, now) for year, of, answer, where, before, now in rows
+    ]
+
+
+def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, str]]) -> list[Restatement]:
     """Restatements with reason, reviewer and date of the revision that allows each, where there is one.
 
     A revision without response is for all of its question; one without question for values that belong to none.
@@ -279,7 +290,7 @@ def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, Any]
         allowed = [
             revision
             for revision in revisions
-            if revision["survey_year"] == restatement.survey_year
+            if revision["survey_year"] == str(restatement.survey_year)
             and (revision["question_id"] or None) == restatement.question_id
             and (revision["response"] or None) in (None, restatement.response)
         ]
@@ -288,17 +299,26 @@ def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, Any]
     return result
 
 
-def withdrawn() -> set[tuple[str, str]]:
-    """What a release may lack though the one before had it: kind (table, column, check) and name, as reviewed."""
+WITHDRAWN = ["kind", "name", "release_id", "reason", "reviewer", "reviewed_on"]
+
+
+def withdrawn(earlier: str) -> set[tuple[str, str]]:
+    """What may be lacking though the release `earlier` had it: kind (table, column, check) and name, as reviewed."""
     path = EXPECTATIONS_DIR / "withdrawn.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    incomplete = [row["name"] for row in rows if not (row["reason"] and row["reviewer"] and row["reviewed_on"])]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            rows, header = list(reader), reader.fieldnames
+    except (OSError, ValueError, csv.Error):
+        rows, header = [], None
+    if header != WITHDRAWN:
+        raise Refusal(f"{path.name} is not complete.", [f"It should have the columns {', '.join(WITHDRAWN)}."])
+    incomplete = [row["name"] for row in rows if not all(row[column].strip() for column in WITHDRAWN)]
     if incomplete:
         raise Refusal(
             f"{path.name} is not complete.", [f"{name}: reason, reviewer and date are needed." for name in incomplete]
         )
-    return {(row["kind"], row["name"]) for row in rows}
+    return {(row["kind"], row["name"]) for row in rows if row["release_id"] == earlier}
 
 
 def lost(earlier: Path, later: Path) -> list[tuple[str, str]]:
@@ -331,18 +351,25 @@ def revealed_by(earlier: Path, later: Path) -> list[str]:
     if not _same_people(earlier, later):
         return []
     problems = []
+    try:
+        hiding = notes_of(earlier)["tables"]
+    except Refusal:
+        hiding = HIDING_TABLES
     with confined_connection(earlier, later) as connection:
         for table, (whole, part) in HIDING_TABLES.items():
-            paths = {name: folder / "csv" / f"{table}.csv" for name, folder in (("earlier", earlier), ("later", later))}
-            if not all(path.is_file() for path in paths.values()):
+            paths = {
+                name: folder / "parquet" / f"{table}.parquet"
+                for name, folder in (("earlier", earlier), ("later", later))
+            }
+            if table not in hiding:
                 continue
             keys = ", ".join((*whole, *part))
             try:
                 for name, path in paths.items():
                     connection.execute(
-                        f"create or replace temp table {name} as select {keys}, bool_or(suppressed = 'true') as hidden "
-                        "from read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"') group by all",
-                        [str(path)],
+                        f"create or replace temp table {name} as "
+                        f"select {', '.join(f'{key}::varchar as {key}' for key in (*whole, *part))}, "
+                        f"bool_or(suppressed) as hidden from {literal(path.resolve())} group by all"
                     )
             except duckdb.Error as error:
                 problems.append(f"{earlier.name}, {table}: its rows cannot be compared ({type(error).__name__}).")
@@ -355,7 +382,7 @@ def revealed_by(earlier: Path, later: Path) -> list[str]:
                 f"and ({', '.join(whole)}) in (select ({', '.join(whole)}) from later) order by all"
             ).fetchall()
             problems += [
-                f"{earlier.name}, {table}: {', '.join(row[:-1])} is "
+                f"{earlier.name}, {table}: {', '.join(map(str, row[:-1]))} is "
                 + ("hidden now, not there." if row[-1] else "hidden there, not now.")
                 for row in rows[:ROWS_SHOWN]
             ]

@@ -93,6 +93,20 @@ class Build:
     dagster_run_id: str
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """A build whose every check has passed.
+
+    `checks` has a dictionary each: `check`, its name for people, which stays when its arguments change; `check_id`;
+    `kind` (dbt or expectation); `content_hash` of the table that an expectation looked at. `content_hashes` are those
+    of the published tables.
+    """
+
+    build: Build
+    checks: list[dict[str, str]]
+    content_hashes: dict[str, str]
+
+
 def record_build(
     warehouse: "duckdb.DuckDBPyConnection",
     run_results: Mapping[str, Any],
@@ -308,11 +322,8 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
     return expectation_suites
 
 
-def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) -> tuple[Build, list[dict[str, str]]]:
-    """The last build, if everything that had to be checked of it was, and passed; and the evidence of that.
-
-    The evidence has a dictionary a check: `check`, its name for people, which stays when its arguments change;
-    `check_id`; `kind` (dbt or expectation); `content_hash` of the table that an expectation looked at.
+def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) -> Evidence:
+    """What tells that everything that had to be checked of the last build was, and passed.
 
     Raises Refusal with all that is missing, stale, downgraded or failed.
     """
@@ -329,8 +340,7 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
     recorded: dict[str, tuple[str, str, int]] = {
         check_id: (status, recorded_hash, failures)
         for check_id, status, recorded_hash, failures in warehouse.execute(
-            "select check_id, status, content_hash, failures from gate.evidence where build_id = ? "
-            "order by recorded_at, rowid",
+            "select check_id, status, content_hash, failures from gate.evidence where build_id = ? order by rowid",
             [build.build_id],
         ).fetchall()
     }
@@ -348,7 +358,7 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
         }
         for check_id, (_, recorded_hash, _) in sorted(recorded.items())
     ]
-    return build, evidence
+    return Evidence(build, evidence, hashes)
 
 
 def _name_of_check(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

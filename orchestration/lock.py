@@ -23,7 +23,8 @@ from orchestration.warehouse import set_aside_if_damaged
 
 # The name of the code location in workspace.yaml, and the tag of runs that the command line starts itself.
 LOCATION = "cmhs"
-STARTED_BY, COMMAND = "started by", "cmhs refresh"
+WAREHOUSE = "warehouse"
+LEFT_OVER_SECONDS = 3600
 
 
 @contextmanager
@@ -60,26 +61,29 @@ def _end_orphan(warehouse: Path) -> None:
     noted = state_dir_of(warehouse) / TEMPORARY / DBT_PID
     if not noted.is_file() or not (text := noted.read_text()).isdecimal():
         return
+    noted.unlink()
     process = Path("/proc") / text
     # The number may be another program's by now.
     with suppress(OSError):
-        while f"CMHS_WAREHOUSE={warehouse}".encode() in (process / "environ").read_bytes().split(b"\0"):
+        while b"dbt" in (process / "cmdline").read_bytes() and f"CMHS_WAREHOUSE={warehouse}".encode() in (
+            process / "environ"
+        ).read_bytes().split(b"\0"):
             os.kill(int(text), signal.SIGKILL)
             time.sleep(0.05)
 
 
-def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str) -> list[dg.DagsterRun]:
-    """Runs of this warehouse that Dagster still takes for running although another one holds the lock.
+def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str, warehouse: Path) -> list[dg.DagsterRun]:
+    """Runs that Dagster still takes for running although another one holds the lock of this warehouse.
 
     They would keep the queue of runs waiting for ever.
     """
-    running = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    running = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     return [
         run
         for run in instance.get_runs(filters=dg.RunsFilter(statuses=running))
         if run.run_id != holder
         and (
-            run.tags.get(STARTED_BY) == COMMAND
+            run.tags.get(WAREHOUSE) == str(warehouse)
             or (run.remote_job_origin is not None and run.remote_job_origin.location_name == LOCATION)
         )
     ]
@@ -103,9 +107,13 @@ class WriterLock(dg.ConfigurableResource):
             _end_orphan(warehouse)
             shutil.rmtree(state_dir / TEMPORARY, ignore_errors=True)
             (state_dir / TEMPORARY).mkdir()
+            for left_over in state_dir.glob(".*"):
+                # Another run may be parsing the project there right now.
+                if time.time() - left_over.stat().st_mtime > LEFT_OVER_SECONDS:
+                    shutil.rmtree(left_over, ignore_errors=True)
             log = context.log or dg.get_dagster_logger()
             if context.instance and run:
-                for dead in _runs_that_ended_unheard(context.instance, run.run_id):
+                for dead in _runs_that_ended_unheard(context.instance, run.run_id, warehouse):
                     context.instance.report_run_failed(dead, "Its process is gone: another run holds its lock now.")
                     log.info(f"Dagster run {dead.run_id} had been killed: it counts as failed now")
             if aside := set_aside_if_damaged(warehouse):

@@ -89,7 +89,8 @@ def _publish(settings: Settings, force: bool) -> Path:
     import duckdb
 
     with connect(settings.warehouse, read_only=True) as warehouse:
-        build, evidence = gate.demand_evidence(warehouse, settings)
+        evidence = gate.demand_evidence(warehouse, settings)
+        build = evidence.build
         published_before = gate.published_as(warehouse) == (build.release_id, build.fingerprint)
     if settings.current_release.exists() and not settings.current_release.is_symlink():
         raise Refusal(
@@ -123,9 +124,15 @@ def _publish(settings: Settings, force: bool) -> Path:
     try:
         with building_connection(aside, settings.warehouse) as connection:
             _copy_tables(connection, aside)
-        earlier = _last_whole(settings)
+        copied = {name: table["content_hash"] for name, table in tables_of(aside).items()}
+        if changed := [name for name in copied if copied[name] != evidence.content_hashes.get(name)]:
+            raise Refusal(
+                f"The new release {build.release_id} does not verify.",
+                [f"marts.{name} changed after it was checked: refresh again." for name in changed],
+            )
+        earlier = _last_whole(settings, provenance_of(aside))
         restatements = _history(settings, earlier, aside)
-        _describe(settings, aside, build, evidence, earlier, restatements)
+        _describe(settings, aside, evidence, earlier, restatements)
         problems = verify(aside)
         if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
             problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
@@ -151,7 +158,8 @@ def _finish(settings: Settings, folder: Path, build: gate.Build) -> None:
         if not any(event.items() <= known.items() for known in journal(settings.published_dir)[-1:]):
             record(settings, "published", folder.name, **event, dagster_run_id=build.dagster_run_id)
         switch(settings, folder)
-    with connect(settings.warehouse) as warehouse:
+    # A build that is not marked, since another program has the warehouse open, is only made again.
+    with suppress(Refusal), connect(settings.warehouse) as warehouse:
         gate.mark_published(warehouse, build)
     # What cannot be removed now is removed after the next release.
     with suppress(OSError):
@@ -202,17 +210,23 @@ def _comments(connection: "duckdb.DuckDBPyConnection", table: str) -> list[tuple
 # ---------------------------------------------------------------------------------------- what was in print before
 
 
-def _last_whole(settings: Settings) -> Path | None:
-    """The release that the next one is held against: the current one or, where it is damaged, the last whole one.
+def provenance_of(folder: Path) -> str:
+    """Whether the data of a release, or of one that is being built, are synthetic or deposited."""
+    with open_release(folder) as connection:
+        return str(connection.execute("select provenance from marts.release_info").fetchall()[0][0])
+
+
+def _last_whole(settings: Settings, provenance: str) -> Path | None:
+    """The release that the next one is held against: the current one or, where it is damaged or about other people,
+    the last one that is neither.
 
     Whole are its notes and Parquet files, from which releases are compared: a client that opened the database for
     writing spoils that file alone.
-    """
+    """  # fmt: skip
     now = current(settings)
     for folder in [*([now] if now else []), *reversed(releases(settings))]:
-        with suppress(Refusal):
-            if not altered(folder, notes_of(folder), "parquet/"):
-                return folder
+        if not altered(folder, "parquet/") and notes_of(folder)["provenance"] == provenance:
+            return folder
     return None
 
 
@@ -222,11 +236,17 @@ def _history(settings: Settings, earlier: Path | None, aside: Path) -> list[Rest
         return []
     with open_release(aside) as connection:
         tolerance = connection.execute("select restatement_tolerance from marts.release_info").fetchall()[0][0]
-    with connect(settings.warehouse, read_only=True) as warehouse:
-        rows = warehouse.execute("select * from crosswalk.revisions where vintage = ?", [earlier.name])
-        names = [column[0] for column in rows.description or []]
-        revisions = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+    # From the file, which the evidence covers, and not from the warehouse.
+    with (settings.seeds_dir / "revisions.csv").open(encoding="utf-8-sig", newline="") as file:
+        revisions = [row for row in csv.DictReader(file) if row["vintage"] == earlier.name]
     return reviewed(restated(earlier, aside, tolerance), revisions)
+
+
+def _about_other_people(folder: Path, aside: Path) -> bool:
+    try:
+        return bool(notes_of(folder)["provenance"] != provenance_of(aside))
+    except Refusal:
+        return False
 
 
 def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, str], list[Restatement]]]:
@@ -243,20 +263,20 @@ def _demand_continuity(
     problems = []
     for (year, question), values in _by_question([r for r in restatements if r.reason is None]):
         problems.append(
-            f"{len(values)} values in print of {question or 'the response rates'} in wave {year} differ from release "
+            f"{len(values)} values in print of {question or 'no question'} in wave {year} differ from release "
             f"{earlier and earlier.name}, for example {values[0].sentence}. If the new ones are right, say why in "
             f"revisions.csv: question_id {question or '(blank)'}, survey_year {year}, response (blank for all), "
             f"vintage {earlier and earlier.name}, with reason, reviewer and date."
         )
     if earlier is not None:
-        allowed = withdrawn()
+        allowed = withdrawn(earlier.name)
         problems += [
             f"{kind} {name} of release {earlier.name} is gone or of another type. If that is meant, add it to "
-            "expectations/withdrawn.csv, with reason, reviewer and date."
+            "expectations/withdrawn.csv, with that release, reason, reviewer and date."
             for kind, name in lost(earlier, aside)
             if (kind, name) not in allowed
         ]
-    elif releases(settings):
+    elif any(not _about_other_people(folder, aside) for folder in releases(settings)):
         problems.append(
             "No earlier release is whole, so that nothing can be compared with what is in print: restore one from a "
             "back-up, or remove the damaged ones."
@@ -279,8 +299,7 @@ def _demand_continuity(
 def _describe(
     settings: Settings,
     aside: Path,
-    build: gate.Build,
-    evidence: Sequence[Mapping[str, str]],
+    evidence: gate.Evidence,
     earlier: Path | None,
     restatements: Sequence[Restatement],
 ) -> None:
@@ -339,10 +358,12 @@ def _describe(
         "published_at": published_at.replace(tzinfo=UTC).isoformat(),
         "git_commit": commit,
         "git_clean": None if commit == "unknown" else not commit.endswith("-dirty"),
-        "fingerprint": build.fingerprint,
-        "dbt_invocation_id": build.build_id,
-        "dagster_run_id": build.dagster_run_id,
-        "checks_passed": {kind: sum(check["kind"] == kind for check in evidence) for kind in ("dbt", "expectation")},
+        "fingerprint": evidence.build.fingerprint,
+        "dbt_invocation_id": evidence.build.build_id,
+        "dagster_run_id": evidence.build.dagster_run_id,
+        "checks_passed": {
+            kind: sum(check["kind"] == kind for check in evidence.checks) for kind in ("dbt", "expectation")
+        },
         "suppressed_rows": suppressed,
         "restates": {
             "release_id": earlier and earlier.name,
@@ -367,7 +388,7 @@ def _describe(
         },
         "inputs": sources,
         "tables": tables,
-        "evidence": list(evidence),
+        "evidence": evidence.checks,
         "files": {
             str(path.relative_to(aside)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
             for path in sorted(aside.rglob("*"))
@@ -392,11 +413,11 @@ def _suppressed(
 def _history_in_words(earlier: Path | None, tolerance: float, summary: Sequence[Mapping[str, Any]]) -> str:
     """The release notes: what of the release before is given otherwise."""
     if earlier is None:
-        return "There was no release before this one."
+        return "No earlier release of these data is kept: nothing was compared."
     if not summary:
         return f"No value of release {earlier.name} moved by more than {tolerance:g}."
     lines = [
-        f"- wave {row['survey_year']}, {row['question_id'] or 'response rates'}: {row['values']} values; "
+        f"- wave {row['survey_year']}, {row['question_id'] or 'no question'}: {row['values']} values; "
         + "; ".join(row["reasons"])
         for row in summary
     ]
@@ -465,7 +486,7 @@ def _seal(aside: Path) -> None:
 
 
 def roll_back(settings: Settings, folder: Path, reason: str) -> None:
-    """Show readers an earlier release again, and write down who did so, in the journal and in Dagster.
+    """Show readers an earlier release again, and write down in the journal who did so.
 
     Raises Refusal where that release is damaged or is the current one already.
     """
@@ -479,14 +500,26 @@ def roll_back(settings: Settings, folder: Path, reason: str) -> None:
         if now is not None:
             with suppress(Refusal):
                 fingerprint = notes_of(now).get("fingerprint")
+        record(
+            settings,
+            "rolled back",
+            folder.name,
+            before=now and now.name,
+            fingerprint=fingerprint,
+            to_fingerprint=notes_of(folder).get("fingerprint"),
+            reason=reason,
+        )
         switch(settings, folder)
-        record(settings, "rolled back", folder.name, before=now and now.name, fingerprint=fingerprint, reason=reason)
+
+
+def observe_rollback(folder: Path, reason: str) -> None:
+    """Have Dagster show a rollback as an observation of the release."""
     with dg.DagsterInstance.get() as instance:
         instance.report_runless_asset_event(
             dg.AssetObservation(
                 RELEASE_KEY,
                 description=f"Rolled back to {folder.name}.",
-                metadata={"release": folder.name, "before": (now and now.name) or "none", "reason": reason or "none"},
+                metadata={"release": folder.name, "reason": reason or "none"},
             )
         )
 

@@ -42,12 +42,16 @@ def derived_from_deposit(settings: Settings) -> list[Path]:
 def remove(settings: Settings, paths: list[Path]) -> None:
     """Remove these files and folders, and the link to a release that is among them."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    with writer_lock(settings.state_dir, "purge"):
+    with (
+        writer_lock(settings.state_dir, "purge"),
+        writer_lock(settings.published_dir, "purge", of="the published folder"),
+    ):
         if release.current(settings) in paths:
             settings.current_release.unlink()
         for path in paths:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+                path.with_name(f"{path.name}.pinned").unlink(missing_ok=True)
             else:
                 path.unlink()
         shutil.rmtree(settings.state_dir, ignore_errors=True)

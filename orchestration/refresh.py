@@ -66,7 +66,7 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Pat
 
     from orchestration.automation import reason_of
     from orchestration.build import build_definitions
-    from orchestration.lock import COMMAND, STARTED_BY
+    from orchestration.lock import WAREHOUSE
     from orchestration.publish import FORCE_TAG
 
     class Progress(logging.Handler):
@@ -94,7 +94,8 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Pat
             instance=instance,
             raise_on_error=False,
             run_config={"loggers": {"progress": {}}},
-            tags={STARTED_BY: COMMAND} | ({FORCE_TAG: "true"} if force else {}),
+            tags={"started by": "cmhs refresh", WAREHOUSE: str(settings.warehouse)}
+            | ({FORCE_TAG: "true"} if force else {}),
         )
         if not result.success:
             failures = [event for event in result.all_events if event.is_step_failure]

@@ -4,6 +4,7 @@ Everything here works from the published folder alone: no warehouse, no Dagster.
 verifying, switching, pinning and removing releases. Does not: making one (publish), comparing two (comparison).
 """
 
+import errno
 import getpass
 import json
 import os
@@ -98,9 +99,14 @@ def open_release(folder: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
 
     Raises Refusal where it cannot be opened.
     """
+    import duckdb
+
     with confined_connection(folder, release=folder / DATABASE) as connection:
         connection.execute("use release")
-        yield connection
+        try:
+            yield connection
+        except duckdb.Error as error:
+            raise Refusal(f"{folder / DATABASE} cannot be read ({type(error).__name__}).") from None
 
 
 def tables_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -164,14 +170,28 @@ def _csv_is_as(connection: "duckdb.DuckDBPyConnection", table: str, columns: lis
     return bool(differing == 0)
 
 
-def altered(folder: Path, notes: Mapping[str, Any], below: str = "") -> list[str]:
+def altered(folder: Path, below: str = "") -> list[str]:
     """Files of a release, of those whose name begins with `below`, that are not what its notes and the journal say."""
+    try:
+        notes = notes_of(folder)
+    except Refusal as refusal:
+        return [str(refusal)]
+    published = [
+        event.get("notes_sha256")
+        for event in journal(folder.parent.parent)
+        if event["release_id"] == folder.name and event["event"] == "published"
+    ]
+    if published and published[-1] and sha256_of(folder / "release.json") != published[-1]:
+        return [f"release.json is not the one that the {JOURNAL} of this folder says was published."]
     problems = []
-    listed = {folder / name: expected for name, expected in notes["files"].items() if name.startswith(below)}
+    try:
+        listed = {folder / name: str(of["sha256"]) for name, of in notes["files"].items() if name.startswith(below)}
+    except (KeyError, TypeError, AttributeError):
+        return [f"{folder} is no release: its release.json is not complete."]
     for path, expected in listed.items():
         if not path.is_file():
             problems.append(f"{path.relative_to(folder)} is missing.")
-        elif sha256_of(path) != expected["sha256"]:
+        elif sha256_of(path) != expected:
             problems.append(f"{path.relative_to(folder)} was altered.")
     known = {*listed, folder / "release.json"}
     problems += [
@@ -179,24 +199,23 @@ def altered(folder: Path, notes: Mapping[str, Any], below: str = "") -> list[str
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path not in known and str(path.relative_to(folder)).startswith(below)
     ]
-    published = [
-        event.get("notes_sha256")
-        for event in journal(folder.parent.parent)
-        if event["release_id"] == folder.name and event["event"] == "published"
-    ]
-    if published and published[-1] and sha256_of(folder / "release.json") != published[-1]:
-        problems.append(f"release.json is not the one that the {JOURNAL} of this folder says was published.")
     return problems
 
 
 def verify(folder: Path) -> list[str]:
     """What is wrong with a release, recomputed from its files alone; nothing where it is whole."""
+    if problems := altered(folder):
+        return problems
     try:
-        notes = notes_of(folder)
+        return _contradictions(folder, notes_of(folder))
     except Refusal as refusal:
         return [str(refusal)]
-    if problems := altered(folder, notes):
-        return problems
+    except (KeyError, TypeError, AttributeError):
+        return [f"{folder} is no release: its release.json is not complete."]
+
+
+def _contradictions(folder: Path, notes: Mapping[str, Any]) -> list[str]:
+    """Where database, Parquet, CSV and notes of a release do not say the same."""
     problems = []
     found = tables_of(folder)
     if sorted(found) != sorted(notes["tables"]):
@@ -226,11 +245,12 @@ def journal(published_dir: Path) -> list[dict[str, Any]]:
     """What happened to the releases of a published folder, the oldest event first.
 
     Each event has `at` (UTC), `event` (published, rolled back, pinned, unpinned, removed), `release_id` and `by`.
-    A line that a killed writer left unfinished is passed over.
+    A line that is damaged, or that a killed writer left unfinished, is passed over.
     """
     path = published_dir / JOURNAL
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         with suppress(ValueError):
             event = json.loads(line)
             if isinstance(event, dict) and {"event", "release_id"} <= event.keys():
@@ -252,17 +272,26 @@ def record(settings: Settings, event: str, release_id: str, **more: Any) -> None
         os.fchmod(descriptor, 0o644)
         size = os.fstat(descriptor).st_size
         unfinished = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, (b"\n" if unfinished else b"") + line.encode() + b"\n")
+        content = (b"\n" if unfinished else b"") + line.encode() + b"\n"
+        if os.write(descriptor, content) != len(content):
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def demand_no_rollback(settings: Settings, fingerprint: str) -> None:
-    """Raise Refusal where the last thing that happened is a rollback from what these very inputs give."""
-    events = [event for event in journal(settings.published_dir) if event["event"] in ("published", "rolled back")]
-    if events and events[-1]["event"] == "rolled back" and events[-1].get("fingerprint") == fingerprint:
-        event = events[-1]
+    """Raise Refusal where a rollback since the last publication withdrew what these very inputs give."""
+    withdrawn: dict[str, dict[str, Any]] = {}
+    for event in journal(settings.published_dir):
+        if event["event"] == "published":
+            withdrawn.clear()
+        elif event["event"] == "rolled back":
+            withdrawn[str(event.get("fingerprint"))] = event
+            withdrawn.pop(str(event.get("to_fingerprint")), None)
+    if fingerprint in withdrawn:
+        event = withdrawn[fingerprint]
         raise Refusal(
             f"Release {event['before']}, made of exactly these inputs, was withdrawn by a rollback to "
             f"{event['release_id']} ({event['at']}, by {event['by']}).",
@@ -299,13 +328,13 @@ def is_pinned(folder: Path) -> bool:
 
 
 def pin(settings: Settings, folder: Path) -> None:
-    """Keep a release for ever."""
+    """Keep a release for ever; needs the lock of the published folder."""
     _pin(folder).touch()
     record(settings, "pinned", folder.name)
 
 
 def unpin(settings: Settings, folder: Path) -> None:
-    """Let a release be removed when its time comes."""
+    """Let a release be removed when its time comes; needs the lock of the published folder."""
     _pin(folder).unlink(missing_ok=True)
     record(settings, "unpinned", folder.name)
 

@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -34,6 +36,10 @@ from orchestration.settings import DBT_PID, DBT_PROJECT_DIR, OWNERS, TEMPORARY, 
 from orchestration.warehouse import connect
 
 WORDS_OF_DBT = 10
+# Folders beside the warehouse with what dbt made of the project, by the project's digest.
+PARSED = "parsed-"
+PARSED_KEPT = 3
+PARTIAL = "partial_parse.msgpack"
 
 
 class WarehouseTranslator(DagsterDbtTranslator):
@@ -83,42 +89,48 @@ class WarehouseDbt(DbtCliResource):
 def prepare_manifest(settings: Settings) -> Path:
     """dbt's manifest of this warehouse's project, made anew where the project changed since; its path.
 
-    Raises Refusal with dbt's own words where the project cannot be parsed.
+    Each state of the project has a folder of its own, which appears whole and is not written to again: other runs
+    read it while one is building. Raises Refusal with dbt's own words where the project cannot be parsed.
     """
-    manifest = settings.dbt_target_dir / "manifest.json"
-    stamp = settings.dbt_target_dir / "manifest.digest"
-    digest = dbt_project_digest(settings)
-    whole = _is_json(manifest)
-    if whole and stamp.exists() and stamp.read_text() == digest:
+    folder = settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}"
+    manifest = folder / "manifest.json"
+    if _is_manifest(manifest):
         return manifest
     not_text = [path.name for path in sorted(settings.seeds_dir.glob("*.csv")) if not _is_utf8(path)]
     if not_text:
         raise Refusal(
             "The crosswalk cannot be read.", [f"{name} is not UTF-8 text: save it as UTF-8." for name in not_text]
         )
-    if not whole:
-        # What a killed run left half written could be taken for the project.
-        shutil.rmtree(settings.dbt_target_dir, ignore_errors=True)
-    settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
-    project, target = str(settings.dbt_project_dir), str(settings.dbt_target_dir)
-    parsed = subprocess.run(
-        ["dbt", "--quiet", "parse", "--project-dir", project, "--target-path", target, "--log-path", target],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if parsed.returncode != 0 or not manifest.exists():
-        raise Refusal("The dbt project cannot be parsed.", [parsed.stdout.strip() or parsed.stderr.strip()])
-    stamp.write_text(digest)
+    older = sorted(settings.state_dir.glob(f"{PARSED}*"), key=lambda path: path.stat().st_mtime)
+    with tempfile.TemporaryDirectory(prefix=f".{PARSED}", dir=settings.state_dir) as aside:
+        target = Path(aside) / "target"
+        target.mkdir()
+        if older:
+            with suppress(OSError):
+                shutil.copy(older[-1] / PARTIAL, target)
+        parsed = subprocess.run(
+            ["dbt", "--quiet", "parse", "--project-dir", str(settings.dbt_project_dir), "--target-path", str(target)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if parsed.returncode != 0 or not _is_manifest(target / "manifest.json"):
+            raise Refusal("The dbt project cannot be parsed.", [parsed.stdout.strip() or parsed.stderr.strip()])
+        # A damaged one is in the way; one that another run made meanwhile is as good as ours.
+        if not _is_manifest(manifest):
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            target.rename(folder)
+    for path in older[:-PARSED_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
     return manifest
 
 
-def _is_json(path: Path) -> bool:
+def _is_manifest(path: Path) -> bool:
     try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return "nodes" in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
         return False
-    return True
 
 
 def _is_utf8(path: Path) -> bool:
@@ -131,7 +143,7 @@ def _is_utf8(path: Path) -> bool:
 
 def check_crosswalk(settings: Settings) -> None:
     """Raise Refusal where a CSV of the crosswalk has not exactly the columns that the project describes."""
-    manifest = json.loads((settings.dbt_target_dir / "manifest.json").read_text())
+    manifest = json.loads(prepare_manifest(settings).read_text())
     problems = []
     for node in manifest["nodes"].values():
         if node["resource_type"] != "seed":
@@ -164,7 +176,10 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         os.environ["CMHS_STORAGE_VERSION"] = STORAGE_VERSION
         check_crosswalk(settings)
         target = settings.dbt_target_dir
+        target.mkdir(parents=True, exist_ok=True)
         (target / "run_results.json").unlink(missing_ok=True)
+        with suppress(OSError):
+            shutil.copy(prepare_manifest(settings).with_name(PARTIAL), target)
         build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
         (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
         with io.StringIO() as echo, contextlib.redirect_stdout(echo):

@@ -5,7 +5,7 @@ Belongs here: connections and content hashes. Does not: what the tables mean.
 
 import hashlib
 import json
-import re
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,17 +62,21 @@ def set_aside_if_damaged(path: Path) -> Path | None:
     """
     import duckdb
 
+    damaged = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
     if not path.exists():
         return None
     try:
         with duckdb.connect(str(path), read_only=True, config=_CONFIGURATION) as connection:
             for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
                 # Every block has a checksum of its own, which DuckDB looks at when it reads the block.
-                connection.execute(f'select bit_xor(hash(t)) from "{schema}"."{table}" as t').fetchall()
+                names = ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
+                connection.execute(f"select bit_xor(hash(t)) from {names} as t").fetchall()
         return None
-    except duckdb.Error as error:
-        if re.search(r"\block\b", str(error)):
+    except damaged as error:
+        if "Could not set lock" in str(error) or not os.access(path, os.R_OK):
             return None
+    except duckdb.Error:
+        return None
     except UnicodeDecodeError:
         pass  # What the database says of damaged bytes need not be text.
     aside = path.with_name(f"{path.name}.damaged")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from conftest import Warehouse
 from orchestration import comparison, release
 from orchestration import publish as publishing
 from orchestration.errors import Refusal
+from orchestration.fingerprint import fingerprint_of
 from orchestration.lock import _end_orphan
-from orchestration.registry import sha256_of
+from orchestration.registry import read_registry, sha256_of
 from orchestration.warehouse import connect, set_aside_if_damaged
 
 OLDER = "20000101T000000Z-00000000"
@@ -100,13 +102,15 @@ def in_print_by(points: float, where: str = CELL) -> Callable[[Warehouse], None]
     return plant
 
 
-def allow(warehouse: Warehouse, *rows: str) -> None:
-    with connect(warehouse.settings.warehouse) as connection:
-        for row in rows:
-            connection.execute(
-                "insert into crosswalk.revisions (question_id, survey_year, response, vintage, reason, reviewer, "
-                f"reviewed_on) values ({row}, 'the deposit was re-issued', 'A. Reviewer', date '2026-11-01')"
-            )
+def allow(warehouse: Warehouse, row: str) -> None:
+    """A reviewed row, as if the last build had been made with it."""
+    path = warehouse.seeds_dir / "revisions.csv"
+    path.write_text(path.read_text() + f"{row},the deposit was re-issued,A. Reviewer,2026-11-01\n")
+    settings = warehouse.settings
+    with connect(settings.warehouse) as connection:
+        connection.execute(
+            "update gate.builds set fingerprint = ?", [fingerprint_of(settings, read_registry(settings.registry))]
+        )
 
 
 def test_a_value_in_print_that_moves_blocks_and_says_what_to_review(superseded: Warehouse) -> None:
@@ -116,7 +120,8 @@ def test_a_value_in_print_that_moves_blocks_and_says_what_to_review(superseded: 
     [problem] = refusal_of(superseded).problems
 
     assert f"1 values in print of overall_experience in wave 2014 differ from release {OLDER}" in problem
-    assert f"overall_experience, 8, england, E92000001, pct: {ours + 0.06:.10g} -> {ours:.10g}" in problem
+    place = "geography_level england, geography_code E92000001, breakdown all, category all"
+    assert f"overall_experience, 8, {place}, pct: {ours + 0.06:.10g} -> {ours:.10g}" in problem
     row = f"question_id overall_experience, survey_year 2014, response (blank for all), vintage {OLDER}"
     assert f"revisions.csv: {row}, with reason, reviewer and date." in problem
 
@@ -130,15 +135,15 @@ def test_a_value_that_moves_less_than_the_tolerance_is_no_restatement(superseded
 
 
 REVISIONS = {
-    "the question, all responses": f"'overall_experience', 2014, null, '{OLDER}'",
-    "the very response": f"'overall_experience', 2014, '8', '{OLDER}'",
+    "the question, all responses": f"overall_experience,2014,,{OLDER}",
+    "the very response": f"overall_experience,2014,8,{OLDER}",
 }
 OTHER_REVISIONS = {
-    "of another question": f"'contact_care_coordinator', 2014, null, '{OLDER}'",
-    "of another wave": f"'overall_experience', 2013, null, '{OLDER}'",
-    "of another response": f"'overall_experience', 2014, '7', '{OLDER}'",
-    "against another release": "'overall_experience', 2014, null, '20000101T000000Z-11111111'",
-    "of values without a question": f"null, 2014, null, '{OLDER}'",
+    "of another question": f"contact_care_coordinator,2014,,{OLDER}",
+    "of another wave": f"overall_experience,2013,,{OLDER}",
+    "of another response": f"overall_experience,2014,7,{OLDER}",
+    "against another release": "overall_experience,2014,,20000101T000000Z-11111111",
+    "of values without a question": f",2014,,{OLDER}",
 }
 
 
@@ -195,7 +200,7 @@ def test_a_row_that_is_gone_and_a_response_rate_that_moved_are_restatements(supe
         for problem in problems
         if "contact_care_coordinator in wave 2013" in problem and "-> nothing" in problem
     ]
-    assert [problem for problem in problems if "of the response rates in wave 2014" in problem and "(blank)" in problem]
+    assert [problem for problem in problems if "of no question in wave 2014" in problem and "(blank)" in problem]
 
 
 def test_releases_of_other_people_do_not_restate_each_other(superseded: Warehouse) -> None:
@@ -206,6 +211,48 @@ def test_releases_of_other_people_do_not_restate_each_other(superseded: Warehous
     notes.write_text(json.dumps(json.loads(notes.read_text()) | {"provenance": "deposit"}))
 
     assert release.notes_of(publish(superseded))["restates"]["values"] == 0
+
+
+def test_a_row_only_in_the_warehouse_is_no_review(superseded: Warehouse) -> None:
+    in_print_by(-3)(superseded)
+    with connect(superseded.settings.warehouse) as connection:
+        connection.execute(
+            "insert into crosswalk.revisions (question_id, survey_year, vintage, reason, reviewer, reviewed_on) "
+            f"values ('overall_experience', 2014, '{OLDER}', 'because', 'Nobody', date '2026-11-01')"
+        )
+
+    assert "values in print of overall_experience in wave 2014 differ" in str(refusal_of(superseded))
+
+
+@pytest.mark.parametrize("table", comparison.RESTATED_TABLES)
+def test_every_value_that_is_watched_is_seen_to_move(hand_worked: Warehouse, tmp_path: Path, table: str) -> None:
+    earlier = folder_of(hand_worked)
+    _, values = comparison.RESTATED_TABLES[table]
+    for value in values:
+        later = tmp_path / value
+        shutil.copytree(earlier / "parquet", later / "parquet")
+        path = later / "parquet" / f"{table}.parquet"
+        with duckdb.connect() as connection:
+            connection.execute(f"create table t as from '{path}'")
+            [(kind,)] = connection.execute(f"select distinct typeof({value}) from t").fetchall() or [("DOUBLE",)]
+            other = {"BOOLEAN": f"not {value}", "VARCHAR": f"{value} || '!'"}.get(kind, f"{value} + 1")
+            rows = connection.execute(f"select count(*) from t where {value} is not null").fetchall()[0][0]
+            path.unlink()
+            connection.execute(f"copy (select * replace ({other} as {value}) from t) to '{path}'")
+
+        found = comparison.restated(earlier, later, 0.05)
+
+        assert {(r.table, r.value) for r in found} == ({(table, value)} if rows else set())
+        assert len(found) == rows
+        assert {r.survey_year for r in found} <= {2013, 2014}
+    if table not in comparison.ROWS_MAY_GO:
+        with duckdb.connect() as connection:
+            path = later / "parquet" / f"{table}.parquet"
+            connection.execute(f"create table t as from '{earlier}/parquet/{table}.parquet'")
+            connection.execute("delete from t")
+            connection.execute(f"copy t to '{path}'")
+        gone = [r for r in comparison.restated(earlier, later, 0.05) if r.value == values[0]]
+        assert all(r.later is None for r in gone)
 
 
 # ---------------------------------------------------------------------------------------- schema and checks
@@ -232,18 +279,27 @@ def test_what_the_last_release_had_and_this_one_has_not_blocks_until_it_is_revie
     lost = ["check a check of old", "column means.median", "column waves.trusts INTEGER -> BIGINT", "table gone"]
     assert [problem.split(" of release")[0] for problem in problems] == lost
 
-    rows = [f"{name.split(' ', 1)[0]},{name.split(' ', 1)[1]},not needed,A. Reviewer,2026-11-01" for name in lost]
-    (tmp_path / "withdrawn.csv").write_text("\n".join(["kind,name,reason,reviewer,reviewed_on", *rows]) + "\n")
+    rows = [f"{name.split(' ', 1)[0]},{name.split(' ', 1)[1]},{OLDER},not needed,A. R.,2026-11-01" for name in lost]
+    header = ",".join(comparison.WITHDRAWN)
+    (tmp_path / "withdrawn.csv").write_text("\n".join([header, *rows]) + "\n")
     monkeypatch.setattr(comparison, "EXPECTATIONS_DIR", tmp_path)
     assert release.verify(publish(superseded)) == []
 
 
 def test_a_withdrawal_without_a_reviewer_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "withdrawn.csv").write_text("kind,name,reason,reviewer,reviewed_on\ntable,gone,not needed,,\n")
     monkeypatch.setattr(comparison, "EXPECTATIONS_DIR", tmp_path)
-
-    with pytest.raises(Refusal, match="gone: reason, reviewer and date"):
-        comparison.withdrawn()
+    header = ",".join(comparison.WITHDRAWN)
+    for text, words in (
+        (f"{header}\ntable,gone,{OLDER},not needed, ,2026-11-01\n", "gone: reason, reviewer and date"),
+        (f"{header}\ntable,gone,{OLDER}\n", "gone: reason, reviewer and date"),
+        ("kind,name\n", "should have the columns"),
+    ):
+        (tmp_path / "withdrawn.csv").write_text(text)
+        with pytest.raises(Refusal, match=words):
+            comparison.withdrawn(OLDER)
+    (tmp_path / "withdrawn.csv").write_text(f"{header}\ntable,gone,{OLDER},not needed,A. Reviewer,2026-11-01\n")
+    assert comparison.withdrawn(OLDER) == {("table", "gone")}
+    assert comparison.withdrawn("20010101T000000Z-00000000") == set()
 
 
 def spoil(path: Path) -> None:
@@ -344,6 +400,36 @@ def test_a_rollback_is_recorded_and_not_undone_by_the_next_refresh(superseded: W
     assert "is the current one already" in command(superseded, "releases", "rollback", new.name).stderr
 
 
+def test_every_release_that_was_gone_back_from_stays_withdrawn(superseded: Warehouse) -> None:
+    settings = superseded.settings
+
+    def back(to: str, of: str, fingerprint: str, to_fingerprint: str) -> None:
+        more = {"before": of, "fingerprint": fingerprint, "to_fingerprint": to_fingerprint}
+        release.record(settings, "rolled back", to, **more)
+
+    release.record(settings, "published", "third")
+    back("second", "third", "f3", "f2")
+    back("first", "second", "f2", "f1")
+    for withdrawn in ("f2", "f3"):
+        with pytest.raises(Refusal, match="withdrawn by a rollback"):
+            release.demand_no_rollback(settings, withdrawn)
+    release.demand_no_rollback(settings, "f1")
+    back("second", "first", "f1", "f2")
+    release.demand_no_rollback(settings, "f2")
+    release.record(settings, "published", "fourth")
+    release.demand_no_rollback(settings, "f3")
+
+
+def test_a_damaged_journal_ends_nothing(superseded: Warehouse) -> None:
+    settings = superseded.settings
+    release.record(settings, "published", "one")
+    release.record(settings, "published", "two")
+    path = settings.published_dir / release.JOURNAL
+    path.write_bytes(b"\xff" + path.read_bytes()[1:])
+
+    assert [event["release_id"] for event in release.journal(settings.published_dir)] == ["two"]
+
+
 def test_nobody_goes_back_to_a_damaged_release(superseded: Warehouse) -> None:
     new = publish(superseded)
     old = new.with_name(OLDER)
@@ -385,7 +471,7 @@ def test_old_releases_go_but_never_the_current_or_a_pinned_one(superseded: Wareh
     assert release.remove_superseded(settings, keep=2) == ["20100101T000000Z-b", "20050101T000000Z-c"]
 
     assert [folder.name for folder in release.releases(settings)] == [OLDER, "20300101T000000Z-a"]
-    assert release.current(settings) == folder_of(superseded)
+    assert folder_of(superseded).name == OLDER
     assert release.remove_superseded(settings, keep=1) == []
     assert command(superseded, "releases", "unpin", "20300101T000000Z-a").returncode == 0
     assert release.remove_superseded(settings, keep=1) == ["20300101T000000Z-a"]
@@ -503,7 +589,7 @@ def test_the_dbt_of_a_killed_run_is_ended_before_the_next_one_writes(tmp_path: P
     warehouse = tmp_path / "warehouse.duckdb"
     noted = tmp_path / "warehouse.duckdb.d" / "tmp" / "dbt.pid"
     noted.parent.mkdir(parents=True)
-    command = [sys.executable, "-c", "import time; print('there', flush=True); time.sleep(60)"]
+    command = [sys.executable, "-c", "import time; print('there', flush=True); time.sleep(60)", "dbt"]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"CMHS_WAREHOUSE": str(of)})
         for of in (warehouse, tmp_path / "another.duckdb")

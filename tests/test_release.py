@@ -490,12 +490,19 @@ def test_a_write_ahead_log_that_a_client_left_is_found(copy: Path) -> None:
 
 def a_release(folder: Path, estimates: list[tuple[str, str, str]], provenance: str = "synthetic") -> Path:
     """As much of a release as is compared: trust, question and whether the row is hidden."""
-    (folder / "csv").mkdir(parents=True)
-    notes = {"release_id": folder.name, "provenance": provenance, "files": {}, "tables": {}}
+    (folder / "parquet").mkdir(parents=True)
+    notes = {"release_id": folder.name, "provenance": provenance, "files": {}, "tables": {"estimates": {}}}
     (folder / "release.json").write_text(json.dumps(notes))
-    lines = ["survey_year,geography_level,geography_code,breakdown,category,question_id,suppressed"]
-    lines += [f"2017,trust,{trust},all,all,{question},{hidden}" for trust, question, hidden in estimates]
-    (folder / "csv" / "estimates.csv").write_text("\n".join(lines) + "\n")
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create table t (survey_year integer, geography_level varchar, geography_code varchar, breakdown varchar, "
+            "category varchar, question_id varchar, suppressed boolean)"
+        )
+        connection.executemany(
+            "insert into t values (2017, 'trust', ?, 'all', 'all', ?, ?)",
+            [[trust, question, hidden == "true"] for trust, question, hidden in estimates],
+        )
+        connection.execute(f"copy t to '{folder}/parquet/estimates.parquet' (format parquet)")
     return folder
 
 
@@ -526,7 +533,7 @@ def test_releases_of_other_people_are_not_compared(tmp_path: Path) -> None:
 
 def test_an_earlier_release_whose_rows_cannot_be_read_is_named(tmp_path: Path) -> None:
     damaged = a_release(tmp_path / "damaged", SHOWN)
-    (damaged / "csv" / "estimates.csv").write_text("nothing,of,this\n")
+    (damaged / "parquet" / "estimates.parquet").write_text("nothing of this\n")
     assert (
         "damaged, estimates: its rows cannot be compared" in revealed_by(damaged, a_release(tmp_path / "l", SHOWN))[0]
     )
@@ -535,12 +542,13 @@ def test_an_earlier_release_whose_rows_cannot_be_read_is_named(tmp_path: Path) -
 def test_a_release_that_would_give_hidden_rows_away_is_refused(small: Warehouse) -> None:
     folder = current(small.settings)
     assert folder is not None
-    path = folder / "csv" / "estimates.csv"
-    text = path.read_text()
-    assert ',true,"base below' in text
-    path.chmod(0o644)
-    # As if a lower threshold had been in force when this release was made.
-    path.write_text(text.replace(',true,"base below', ',false,"base below'))
+    path = folder / "parquet" / "estimates.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(f"create table t as from '{path}'")
+        assert connection.execute("update t set suppressed = false where suppressed").fetchall()[0][0] > 0
+        path.chmod(0o644)
+        # As if a lower threshold had been in force when this release was made.
+        connection.execute(f"copy t to '{path}' (format parquet)")
     before = small.published_bytes()
     with pytest.raises(Refusal) as refused:
         small.refresh(force=True)
