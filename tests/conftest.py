@@ -1,7 +1,14 @@
 """What tests share: warehouses in temporary folders, and one build of the six synthetic waves for all of them."""
 
+import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +19,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from orchestration.settings import ROOT, Settings
+from orchestration.settings import DBT_PROJECT_DIR, ROOT, Settings
 
 RAW = ROOT / "data" / "raw"
 SEEDS = ROOT / "dbt_project" / "seeds"
@@ -95,6 +102,88 @@ class Warehouse:
         raw = shutil.copytree(self.raw_dir, folder / "raw")
         seeds = shutil.copytree(self.seeds_dir, folder / "seeds")
         return Warehouse(folder, raw, seeds)
+
+
+def run_command(
+    warehouse: Warehouse, *arguments: str, project: Path = DBT_PROJECT_DIR, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`cmhs` with these arguments as a user runs it, in a process of its own, on this project of dbt."""
+    command = (
+        "import pathlib, sys, orchestration.settings as settings; "
+        "settings.DBT_PROJECT_DIR = pathlib.Path(sys.argv.pop(1)); "
+        "from orchestration.cli import main; main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", command, str(project), *arguments],
+        cwd=ROOT,
+        env=os.environ | warehouse.environment | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@dataclass
+class UserInterface:
+    """Dagster's UI as `cmhs ui` serves it."""
+
+    pid: int
+    port: int
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The answer to a query or mutation of GraphQL, with its errors where there are any."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            data=json.dumps({"query": query, "variables": variables}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return dict(json.loads(answer.read()))
+        except urllib.error.HTTPError as error:
+            return {"errors": error.read().decode("utf-8", "replace"), "data": None}
+
+    def processes(self) -> set[int]:
+        """The ids of all processes that serve it."""
+        parents = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # It has just ended.
+        found = {self.pid}
+        while more := {child for child, parent in parents.items() if parent in found} - found:
+            found |= more
+        return found
+
+
+@contextmanager
+def serving(warehouse: Warehouse, *arguments: str) -> Iterator[UserInterface]:
+    """`cmhs ui` with these arguments, from when it answers until the end of the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (warehouse.folder / "ui.log").open("w") as log:
+        server = subprocess.Popen(
+            [Path(sys.executable).parent / "cmhs", "ui", "--port", str(port), *arguments],
+            env=os.environ | warehouse.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    interface = UserInterface(server.pid, port)
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                interface.ask("{ version }")
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, "the UI did not start"
+                time.sleep(0.5)
+        yield interface
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=60)
 
 
 def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, raw_dir: Path, seeds_dir: Path) -> Warehouse:

@@ -6,11 +6,9 @@ byte that it wrote, but for the raw files and the warehouse, which hold persons 
 
 import csv
 import hashlib
-import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -22,10 +20,10 @@ import duckdb
 import pandas as pd
 import pyreadstat
 import pytest
-from conftest import Warehouse
+from conftest import Warehouse, run_command
 
 from orchestration import release
-from orchestration.settings import DBT_PROJECT_DIR, ROOT
+from orchestration.settings import DBT_PROJECT_DIR
 
 FORMS, SAMPLED, SPSS = "2013/hand_2013.csv", "2013/hand_2013_sampled.csv", "2014/hand_2014.sav"
 # In all words of a respondent's that are planted; lower case, as DuckDB makes of some names.
@@ -258,23 +256,12 @@ def found_in(*roots: Path, but: tuple[Path, ...] = ()) -> list[str]:
     )
 
 
-def refresh(warehouse: Warehouse, elsewhere: Path, project: Path = DBT_PROJECT_DIR) -> subprocess.CompletedProcess[str]:
-    """`cmhs refresh` as a user runs it, on this project of dbt; what it writes outside the warehouse goes elsewhere."""
-    command = (
-        "import pathlib, sys, orchestration.settings as settings; "
-        "settings.DBT_PROJECT_DIR = pathlib.Path(sys.argv.pop(1)); "
-        "from orchestration.cli import main; main()"
-    )
-    environment = {"HOME": str(elsewhere / "home"), "TMPDIR": str(elsewhere / "tmp")}
-    for folder in environment.values():
-        Path(folder).mkdir(parents=True)
-    ran = subprocess.run(
-        [sys.executable, "-c", command, str(project), "refresh"],
-        cwd=ROOT,
-        env=os.environ | warehouse.environment | environment,
-        capture_output=True,
-        text=True,
-    )
+def refresh(warehouse: Warehouse, elsewhere: Path, project: Path) -> subprocess.CompletedProcess[str]:
+    """`cmhs refresh`; what it says, and what it writes outside the warehouse, is put into the folder `elsewhere`."""
+    home, temporary = elsewhere / "home", elsewhere / "tmp"
+    for folder in (home, temporary):
+        folder.mkdir(parents=True)
+    ran = run_command(warehouse, "refresh", project=project, HOME=str(home), TMPDIR=str(temporary))
     (elsewhere / "stdout").write_text(ran.stdout, encoding="utf-8")
     (elsewhere / "stderr").write_text(ran.stderr, encoding="utf-8")
     return ran
