@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,10 @@ def run_command(
     )
 
 
+# 127.0.0.1 as the kernel lists it.
+LOOPBACK = "0100007F"
+
+
 @dataclass
 class UserInterface:
     """Dagster's UI as `cmhs ui` serves it."""
@@ -154,6 +158,16 @@ class UserInterface:
         while more := {child for child, parent in parents.items() if parent in found} - found:
             found |= more
         return found
+
+    def addresses(self) -> set[str]:
+        """The addresses that its processes listen on, in hexadecimal as the kernel lists them."""
+        sockets = set()
+        for process in self.processes():
+            with suppress(OSError):  # It has just ended, or closed the file.
+                sockets |= {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+        listening = "0A"
+        rows = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
+        return {row[1].split(":")[0] for row in rows if row[3] == listening and f"socket:[{row[9]}]" in sockets}
 
 
 @contextmanager

@@ -2,18 +2,18 @@
 
 import json
 import os
-import socket
+import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pytest
-from conftest import RAW, Warehouse
+from conftest import LOOPBACK, RAW, UserInterface, Warehouse, serving
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from orchestration import gate
 from orchestration.build import build_definitions
@@ -216,46 +216,166 @@ def test_nobody_is_told_about_the_runs(six_waves: Warehouse) -> None:
     assert six_waves.settings.dagster_home.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_auditors_ui_shows_runs_and_refuses_to_start_one(six_waves: Warehouse) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [BIN / "cmhs", "ui", "--read-only", "--port", str(port)],
-        env=os.environ | six_waves.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+# ---------------------------------------------------------------------------------------- the auditor's UI
 
-    def ask(query: str) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/graphql",
-            data=json.dumps({"query": query}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
 
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                shown = ask("{ runsOrError { ... on Runs { results { status jobName } } } }")
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < deadline, "the UI did not start"
-                time.sleep(0.5)
-        runs = shown["data"]["runsOrError"]["results"]
+ASSET = {"path": ["published", "release"]}
+HERE = {"repositoryName": "__repository__", "repositoryLocationName": "cmhs"}
+SCHEDULE, SENSOR = HERE | {"scheduleName": "annual_refresh"}, HERE | {"sensorName": "registry_changed"}
+REFRESH = {"selector": HERE | {"jobName": "refresh"}, "mode": "default", "runConfigData": "{}"}
+RUN, UNDER_WAY, OVER = "11111111-2222-3333-4444-555555555555", "underway", "failed"
+AGAIN = REFRESH | {"executionMetadata": {"parentRunId": RUN, "rootRunId": RUN}}
+PARTITIONS = {"partitionsDefName": "waves", "repositorySelector": HERE}
+COMPONENT = {"componentId": "release", "locationName": "cmhs"}
+# Every mutation of the UI, with arguments by which it would change something that is there.
+MUTATIONS: dict[str, dict[str, Any]] = {
+    "launchPipelineExecution": {"executionParams": REFRESH},
+    "launchRun": {"executionParams": REFRESH},
+    "launchMultipleRuns": {"executionParamsList": [REFRESH]},
+    "launchPipelineReexecution": {"executionParams": AGAIN},
+    "launchRunReexecution": {"executionParams": AGAIN},
+    "startSchedule": {"scheduleSelector": SCHEDULE},
+    "stopRunningSchedule": {"id": "the schedule's"},
+    "resetSchedule": {"scheduleSelector": SCHEDULE},
+    "scheduleDryRun": {"selectorData": SCHEDULE, "timestamp": 1.8e9},
+    "startSensor": {"sensorSelector": SENSOR},
+    "stopSensor": {"id": "the sensor's"},
+    "resetSensor": {"sensorSelector": SENSOR},
+    "setSensorCursor": {"sensorSelector": SENSOR, "cursor": "other"},
+    "sensorDryRun": {"selectorData": SENSOR, "cursor": "other"},
+    "terminatePipelineExecution": {"runId": RUN},
+    "terminateRun": {"runId": RUN},
+    "terminateRuns": {"runIds": [RUN]},
+    "deletePipelineRun": {"runId": RUN},
+    "deleteRun": {"runId": RUN},
+    "reloadRepositoryLocation": {"repositoryLocationName": "cmhs"},
+    "reloadWorkspace": {},
+    "shutdownRepositoryLocation": {"repositoryLocationName": "cmhs"},
+    "wipeAssets": {"assetPartitionRanges": [{"assetKey": ASSET}]},
+    "reportRunlessAssetEvents": {"eventParams": {"eventType": "ASSET_MATERIALIZATION", "assetKey": ASSET}},
+    "reportAssetCheckEvaluations": {
+        "eventParams": {
+            "assetKey": {"path": ["marts", "estimates"]},
+            "checkName": "fit_to_publish",
+            "passed": True,
+        }
+    },
+    "launchPartitionBackfill": {"backfillParams": {"assetSelection": [ASSET], "allPartitions": True}},
+    "resumePartitionBackfill": {"backfillId": UNDER_WAY},
+    "reexecutePartitionBackfill": {"reexecutionParams": {"parentRunId": OVER, "strategy": "ALL_STEPS"}},
+    "cancelPartitionBackfill": {"backfillId": UNDER_WAY},
+    "addDynamicPartition": PARTITIONS | {"partitionKey": "2018"},
+    "deleteDynamicPartitions": PARTITIONS | {"partitionKeys": ["2017"]},
+    "setAppManagedComponent": COMPONENT | {"componentType": "any", "attributes": "{}"},
+    "deleteAppManagedComponent": COMPONENT,
+    "refreshComponentState": {"defsStateKey": "any", "locationName": "cmhs"},
+    "setAutoMaterializePaused": {"paused": True},
+    "setConcurrencyLimit": {"concurrencyKey": "any", "limit": 1},
+    "deleteConcurrencyLimit": {"concurrencyKey": "any"},
+    "freeConcurrencySlots": {"runId": RUN},
+    "freeConcurrencySlotsForRun": {"runId": RUN},
+}
+# What anybody may do: nothing is written by the first, since telemetry is off; the second only remembers that the
+# window of welcome was shown.
+HARMLESS: dict[str, dict[str, Any]] = {
+    "logTelemetry": {"action": "any", "clientId": "any", "clientTime": "1", "metadata": "{}"},
+    "setNuxSeen": {},
+}
+# What says why, where the kind of the answer does not.
+WHY = "... on TerminateRunFailure { message }"
+INNER = {
+    "launchMultipleRuns": "... on LaunchMultipleRunsResult { launchMultipleRunsResult { __typename } }",
+    "terminatePipelineExecution": WHY,
+    "terminateRun": WHY,
+    "terminateRuns": f"... on TerminateRunsResult {{ terminateRunResults {{ {WHY} }} }}",
+}
+REFUSED = ("UnauthorizedError", "You do not have permission to")
+SCHEMA = """{ __schema { mutationType { fields { name
+    type { ...type } args { name type { ...type } } } } } }
+fragment type on __Type { kind name ofType { kind name ofType { kind name ofType { kind name } } } }"""
+STATES = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
+    sensors { name sensorState { id } } schedules { name scheduleState { id } } } } } }"""
+
+
+def plant_runs_and_backfills(warehouse: Warehouse) -> None:
+    """What an auditor could stop or start again: a run and a backfill under way, and a backfill that failed."""
+    with warehouse.active() as settings, dg.DagsterInstance.get() as instance:
+        instance.add_run(dg.DagsterRun(job_name="refresh", run_id=RUN, status=dg.DagsterRunStatus.STARTED))
+        for name, status in ((UNDER_WAY, BulkActionStatus.REQUESTED), (OVER, BulkActionStatus.COMPLETED_FAILED)):
+            backfill = PartitionBackfill.from_asset_partitions(
+                backfill_id=name,
+                asset_graph=build_definitions(settings).resolve_asset_graph(),
+                partition_names=None,
+                asset_selection=[dg.AssetKey(ASSET["path"])],
+                backfill_timestamp=1.7e9,
+                tags={},
+                dynamic_partitions_store=instance,
+                all_partitions=True,
+                title=None,
+                description=None,
+                run_config=None,
+            )
+            instance.add_backfill(backfill.with_status(status))
+
+
+def everything_in(warehouse: Warehouse) -> dict[str, Any]:
+    """All files of a warehouse with their content, of Dagster's records what is in them."""
+    files = [path for path in warehouse.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    contents: dict[str, Any] = {}
+    for path in files:
+        name = str(path.relative_to(warehouse.folder))
+        if path.suffix == ".db":
+            with closing(sqlite3.connect(path)) as connection:
+                contents[name] = list(connection.iterdump())
+        elif not name.endswith(("-wal", "-shm", "ui.log", "nux.yaml")):
+            contents[name] = path.read_bytes()
+    return contents
+
+
+def as_declared(kind: dict[str, Any]) -> str:
+    inner = as_declared(kind["ofType"]) if kind.get("ofType") else ""
+    return {"NON_NULL": f"{inner}!", "LIST": f"[{inner}]"}.get(kind["kind"], kind["name"])
+
+
+def mutate(ui: UserInterface, field: dict[str, Any], arguments: dict[str, Any]) -> str:
+    """The answer of a mutation, as it came."""
+    name = field["name"]
+    kinds = {argument["name"]: as_declared(argument["type"]) for argument in field["args"]}
+    declared = ", ".join(f"${key}: {kinds[key]}" for key in arguments)
+    given = ", ".join(f"{key}: ${key}" for key in arguments)
+    shown = "" if "Boolean" in as_declared(field["type"]) else f"{{ __typename {INNER.get(name, '')} }}"
+    query = f"mutation {f'({declared})' if declared else ''} {{ {name} {f'({given})' if given else ''} {shown} }}"
+    return json.dumps(ui.ask(query, **arguments))
+
+
+def test_the_auditors_ui_shows_runs_and_refuses_every_change(small: Warehouse) -> None:
+    plant_runs_and_backfills(small)
+    before = everything_in(small)
+    answers, done = {}, {}
+    with serving(small, "--read-only") as ui:
+        assert ui.addresses() == {LOOPBACK}
+        runs = ui.ask("{ runsOrError { ... on Runs { results { status jobName } } } }")["data"]["runsOrError"][
+            "results"
+        ]
         assert {"status": "SUCCESS", "jobName": "refresh"} in runs
-        started = ask(
-            'mutation { launchRun(executionParams: {selector: {repositoryLocationName: "cmhs", '
-            'repositoryName: "__repository__", jobName: "refresh"}, runConfigData: {}}) { __typename } }'
-        )
-        assert started["data"]["launchRun"]["__typename"] == "UnauthorizedError"
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(timeout=30)
+        [node] = ui.ask(STATES)["data"]["repositoriesOrError"]["nodes"]
+        sensors = {sensor["name"]: sensor["sensorState"]["id"] for sensor in node["sensors"]}
+        ids = {
+            "stopSensor": {"id": sensors["registry_changed"]},
+            "stopRunningSchedule": {"id": node["schedules"][0]["scheduleState"]["id"]},
+        }
+        for field in ui.ask(SCHEMA)["data"]["__schema"]["mutationType"]["fields"]:
+            name = field["name"]
+            if name in HARMLESS:
+                done[name] = mutate(ui, field, HARMLESS[name])
+            else:
+                # A mutation that a later Dagster adds fails here, until somebody has looked at it.
+                answers[name] = mutate(ui, field, MUTATIONS[name] | ids.get(name, {}))
+
+    assert answers.keys() == MUTATIONS.keys()
+    assert {name: answer for name, answer in answers.items() if not any(words in answer for words in REFUSED)} == {}
+    assert done.keys() == HARMLESS.keys()
+    assert everything_in(small) == before
 
 
 def test_the_crosswalk_is_still_what_was_loaded_of_it(six_waves: Warehouse, hand_worked: Warehouse) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from conftest import UserInterface, Warehouse, run_command, serving
+from conftest import LOOPBACK, UserInterface, Warehouse, run_command, serving
 
 from orchestration.build import build_definitions
 from orchestration.settings import DBT_PROJECT_DIR, Settings
@@ -62,6 +62,7 @@ def backfill(ui: UserInterface, **what: Any) -> str:
 def test_neither_the_button_nor_a_backfill_publishes_what_was_not_checked(unchecked: Warehouse) -> None:
     before = unchecked.published_bytes()
     with serving(unchecked) as ui:
+        assert ui.addresses() == {LOOPBACK}
         run = press_materialize(ui)
         backfills = {backfill(ui, assetSelection=[ASSET], allPartitions=True)}
         backfills.add(backfill(ui, partitionsByAssets=[{"assetKey": ASSET}]))
