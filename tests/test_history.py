@@ -106,11 +106,11 @@ def allow(warehouse: Warehouse, row: str) -> None:
     """A reviewed row, as if the last build had been made with it."""
     path = warehouse.seeds_dir / "revisions.csv"
     path.write_text(path.read_text() + f"{row},the deposit was re-issued,A. Reviewer,2026-11-01\n")
-    settings = warehouse.settings
+    with warehouse.active() as settings:
+        settings.prepare()
+        fingerprint = fingerprint_of(settings, read_registry(settings.registry))
     with connect(settings.warehouse) as connection:
-        connection.execute(
-            "update gate.builds set fingerprint = ?", [fingerprint_of(settings, read_registry(settings.registry))]
-        )
+        connection.execute("update gate.builds set fingerprint = ?", [fingerprint])
 
 
 def test_a_value_in_print_that_moves_blocks_and_says_what_to_review(superseded: Warehouse) -> None:
