@@ -88,6 +88,7 @@ def publish(settings: Settings, *, force: bool = False) -> Path:
 def _publish(settings: Settings, force: bool) -> Path:
     import duckdb
 
+    clear_unfinished(settings)
     with connect(settings.warehouse, read_only=True) as warehouse:
         evidence = gate.demand_evidence(warehouse, settings)
         build = evidence.build
@@ -118,7 +119,6 @@ def _publish(settings: Settings, force: bool) -> Path:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.parent.chmod(settings.published_dir.stat().st_mode & 0o777)
-    clear_unfinished(settings)
     aside = folder.parent / f"{BUILDING}{build.release_id}"
     aside.mkdir()
     try:
@@ -151,6 +151,8 @@ def _publish(settings: Settings, force: bool) -> Path:
 
 def _finish(settings: Settings, folder: Path, build: gate.Build) -> None:
     """Show readers a release that is whole, and write down that it was published."""
+    import duckdb
+
     before = current(settings)
     if folder != before:
         event = {"notes_sha256": sha256_of(folder / "release.json"), "before": before and before.name}
@@ -158,8 +160,8 @@ def _finish(settings: Settings, folder: Path, build: gate.Build) -> None:
         if not any(event.items() <= known.items() for known in journal(settings.published_dir)[-1:]):
             record(settings, "published", folder.name, **event, dagster_run_id=build.dagster_run_id)
         switch(settings, folder)
-    # A build that is not marked, since another program has the warehouse open, is only made again.
-    with suppress(Refusal), connect(settings.warehouse) as warehouse:
+    # A build that cannot be marked, since another program has the warehouse open, is only made again.
+    with suppress(Refusal, duckdb.Error), connect(settings.warehouse) as warehouse:
         gate.mark_published(warehouse, build)
     # What cannot be removed now is removed after the next release.
     with suppress(OSError):

@@ -4,15 +4,22 @@ Belongs here: deciding whether to run, running, telling the user. Does not: any 
 """
 
 import logging
-from collections.abc import Callable
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.registry import read_registry, verify_files
-from orchestration.release import demand_no_rollback
+from orchestration.release import clear_unfinished, demand_no_rollback
 from orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 # What dagster-dbt says of its own arguments, at the level of our own words.
 DAGSTER_DBT_CHATTER = ("A dbt subsetted execution", "Running dbt command")
@@ -39,7 +46,11 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
     fingerprint = fingerprint_of(settings, files)
     if not force:
         demand_no_rollback(settings, fingerprint)
+        from orchestration.lock import writer_lock
+
         if published := _already_published(settings, fingerprint):
+            with suppress(Refusal), writer_lock(settings.published_dir, "clearing", of="the published folder"):
+                clear_unfinished(settings)
             return Refreshed(published, changed=False)
     return Refreshed(_run_job(settings, say, force), changed=True)
 
@@ -59,6 +70,56 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     except Refusal:
         return None  # The run finds out whether it is damaged or held by another program.
     return folder if same and not verify(folder) else None
+
+
+def _set_aside_damaged_records(dagster_home: Path) -> list[Path]:
+    """Rename the folders of Dagster's records whose databases are none, so that Dagster begins new ones."""
+    moved = []
+    for name, databases in (("history", ("runs.db", "runs/index.db")), ("schedules", ("schedules.db",))):
+        folder = dagster_home / name
+        for database in databases:
+            if folder.exists() and not _is_sqlite(folder / database):
+                aside = folder.with_name(f"{name}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
+                moved.append(aside)
+    return moved
+
+
+def _is_sqlite(path: Path) -> bool:
+    """Whether a file is a sound SQLite database; one that is missing, empty or busy is made or mended by Dagster."""
+    if not path.exists() or path.stat().st_size == 0:
+        return True
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("pragma quick_check(1)").fetchall() == [("ok",)])
+    except sqlite3.OperationalError:
+        return True
+    except sqlite3.DatabaseError:
+        return False
+
+
+@contextmanager
+def _dagster_instance(dagster_home: Path) -> "Iterator[dg.DagsterInstance]":
+    """Dagster with its records. Raises Refusal where they cannot be read or written."""
+    import dagster as dg
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        instance = dg.DagsterInstance.get()
+    except Exception as error:
+        raise Refusal(
+            f"Dagster's records in {dagster_home} cannot be used ({type(error).__name__}).",
+            ["Look at dagster.yaml there; removed, it is written anew by the next refresh."],
+        ) from None
+    with instance:
+        try:
+            yield instance
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise Refusal(
+                f"Dagster's records in {dagster_home} cannot be used ({type(error).__name__}).",
+                ["Make room and see that the folder is writable, then refresh."],
+            ) from None
 
 
 def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Path:
@@ -89,7 +150,9 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Pat
         return logger
 
     definitions = build_definitions(settings, {"progress": progress})
-    with dg.DagsterInstance.get() as instance:
+    for aside in _set_aside_damaged_records(settings.dagster_home):
+        say(f"Dagster's records were damaged: set aside as {aside.name}, begun anew")
+    with _dagster_instance(settings.dagster_home) as instance:
         result = definitions.resolve_job_def("refresh").execute_in_process(
             instance=instance,
             raise_on_error=False,

@@ -19,6 +19,7 @@ from orchestration import publish as publishing
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.lock import _end_orphan
+from orchestration.refresh import _set_aside_damaged_records
 from orchestration.registry import read_registry, sha256_of
 from orchestration.warehouse import connect, set_aside_if_damaged
 
@@ -374,6 +375,9 @@ def command(warehouse: Warehouse, *arguments: str) -> subprocess.CompletedProces
 def test_a_rollback_is_recorded_and_not_undone_by_the_next_refresh(superseded: Warehouse) -> None:
     import dagster as dg
 
+    notes = folder_of(superseded) / "release.json"
+    notes.chmod(0o644)
+    notes.write_text(json.dumps(json.loads(notes.read_text()) | {"fingerprint": "made of other inputs"}))
     new = publish(superseded)
 
     back = command(superseded, "releases", "rollback", OLDER, "--reason", "score 10 is wrong")
@@ -604,3 +608,26 @@ def test_the_dbt_of_a_killed_run_is_ended_before_the_next_one_writes(tmp_path: P
     finally:
         for process in processes:
             process.kill()
+
+
+# ---------------------------------------------------------------------------------------- Dagster's damaged records
+
+
+@pytest.mark.parametrize("database", ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"])
+@pytest.mark.parametrize("damage", [zeros, garbage, truncated])
+def test_damaged_records_of_dagster_are_set_aside(
+    hand_worked: Warehouse, tmp_path: Path, database: str, damage: Callable[[Path], None]
+) -> None:
+    home = Path(shutil.copytree(hand_worked.settings.dagster_home, tmp_path / "dagster"))
+    path = home / database
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(home / "history" / "runs.db", path)
+    assert _set_aside_damaged_records(home) == []
+
+    damage(path)
+
+    folder = database.split("/")[0]
+    assert _set_aside_damaged_records(home) == [home / f"{folder}.damaged"]
+    assert not (home / folder).exists()
+    assert _set_aside_damaged_records(home) == []
