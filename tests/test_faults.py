@@ -376,6 +376,10 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
                 response="nope"),
             ["every_response_is_known", "question_id in_charge_known, code 2", "response nope"],
         ),
+        "words as the response of a numeric question": (
+            put("questions", {"question_id": "support_work"}, is_numeric="true"),
+            ["every_numeric_response_is_a_number", "question_id support_work, response no_would_have_liked"],
+        ),
         "a response of the guideline that the question has not": (
             lambda w: (
                 add("guideline_statements", statement="9", title="A statement", source="A guideline", version="1")(w),
