@@ -7,6 +7,7 @@ by wave come from the crosswalk. Belongs here: the suites and running them. Does
 what follows from a failure (orchestration.gate).
 """
 
+import html
 import json
 import os
 from dataclasses import dataclass
@@ -124,6 +125,18 @@ def _exceptions(info: Any) -> list[str]:
 
 
 def as_markdown(outcomes: list[Outcome]) -> str:
-    """A table of expectations with what was found, for people."""
-    rows = [f"| {o.expected} | {o.status} | {o.failures} of {o.rows} rows | {o.where or '-'} |" for o in outcomes]
+    """A table of expectations with what was found, for people; names and labels in it are text and nothing else."""
+    rows = [
+        f"| {_as_text(o.expected)} | {o.status} | {o.failures} of {o.rows} rows | {_as_text(o.where) or '-'} |"
+        for o in outcomes
+    ]
     return "\n".join(["| expected | status | differ | where |", "|---|---|---|---|", *rows])
+
+
+# What begins something in markdown, as the entities that stand for the characters themselves.
+_MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "|[]`*\\"})
+
+
+def _as_text(text: str) -> str:
+    """A text on one line, with nothing in it that HTML or markdown would take for markup."""
+    return html.escape(" ".join(text.split())).translate(_MARKDOWN)

@@ -1,5 +1,6 @@
 """Publishing asks for a recorded pass of every check, of this very build: whatever is missing, it refuses."""
 
+import html
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -337,3 +338,20 @@ def test_a_list_of_checks_that_another_run_of_dbt_left_is_no_evidence(small: War
     path.write_text(json.dumps(manifest))
 
     assert "manifest is not the one of this build" in str(refusal_of(small))
+
+
+def test_what_an_expectation_found_is_shown_as_text_and_nothing_else() -> None:
+    where = "label <script>alert('x')</script> | [a](javascript:alert(1)) `b` *c*\nand \\ more"
+    found = expectations.Outcome("estimates", "an id", "a share <= 100 | more", "fail", 3, 1, where)
+
+    *_, row = expectations.as_markdown([found]).splitlines()
+
+    assert row.count("|") == 5
+    assert not set("<>[]`*\\") & set(row)
+    assert html.unescape(row.split(" | ")[3]).removesuffix(" |") == " ".join(where.split())
+
+
+def test_an_expectation_that_found_nothing_shows_a_dash() -> None:
+    found = expectations.Outcome("estimates", "an id", "a share", "pass", 3, 0, "")
+
+    assert expectations.as_markdown([found]).splitlines()[-1] == "| a share | pass | 0 of 3 rows | - |"
