@@ -62,7 +62,6 @@ def set_aside_if_damaged(path: Path) -> Path | None:
     """
     import duckdb
 
-    damaged = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
     if not path.exists():
         return None
     try:
@@ -72,11 +71,11 @@ def set_aside_if_damaged(path: Path) -> Path | None:
                 names = ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
                 connection.execute(f"select bit_xor(hash(t)) from {names} as t").fetchall()
         return None
-    except damaged as error:
+    except duckdb.OutOfMemoryException:
+        return None
+    except duckdb.Error as error:
         if "Could not set lock" in str(error) or not os.access(path, os.R_OK):
             return None
-    except duckdb.Error:
-        return None
     except UnicodeDecodeError:
         pass  # What the database says of damaged bytes need not be text.
     aside = path.with_name(f"{path.name}.damaged")

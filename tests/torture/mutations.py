@@ -1,0 +1,513 @@
+"""Hostile and broken input: thousands of small changes of what a refresh reads, and what becomes of each.
+
+    python -m tests.torture.mutations --count 2000 --seed 2017 --through-refresh 50 --out FILE.md
+
+Each mutation begins from a survey that is published. A changed raw file is first met by the registry as it was, which
+has to refuse it; then it is registered as a new edition. What a refresh makes of it is told by `in_process`; some are
+also put through the real command. `--only N` repeats one mutation and shows what it said.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import duckdb
+import pyreadstat
+
+from orchestration.errors import Refusal
+from orchestration.registry import read_registry, verify_files
+from orchestration.settings import ROOT, Settings
+
+from .changes import KINDS, Change, Kind, Survey
+from .in_process import InProcess, base_settings, restore
+from .survey import make_survey
+
+LONGEST_MESSAGE = 20_000
+LONGEST_RUN = 120  # seconds
+ATTEMPTS = 20
+# What is raised where a format cannot hold a text or number.
+CANNOT_HOLD = (UnicodeEncodeError, OverflowError, pyreadstat.PyreadstatError, pyreadstat.ReadstatError)
+UNDETECTABLE = "figures moved, nothing blocked"
+CRASH = "CRASH"
+OUTCOMES = (
+    "blocked at reading",
+    "blocked by a check",
+    "blocked: a model could not be built",
+    "blocked by an expectation",
+    "accounted for in exclusions",
+    "only texts moved",
+    "no effect",
+    UNDETECTABLE,
+    CRASH,
+)
+BLOCKED = {
+    "reading": OUTCOMES[0],
+    "a check": OUTCOMES[1],
+    "a model": OUTCOMES[2],
+    "an expectation": OUTCOMES[3],
+}
+# What the release step may still refuse where every check passed: it compares with the releases before.
+BY_THE_RELEASE = "The new release does not go with what is in print."
+
+
+@dataclass
+class Mutation:
+    """One change and what became of it. `faults` are what must not be: a crash, a message without a place, ..."""
+
+    number: int
+    target: str
+    kind: str
+    what: str
+    outcome: str
+    untouched: str = ""  # what the registry as it was made of a changed raw file: refused or let through
+    history: bool = False
+    message: str = ""
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+# -------------------------------------------------------------------------------------------- one mutation
+
+
+def change_of(settings: Settings, base: Settings, number: int, seed: int) -> tuple[Kind, Change, Survey] | None:
+    """Make change `number` to the files of the base; None where the survey has nothing that it could be made of.
+
+    The kinds take turns. A changed raw file is not registered yet.
+    """
+    chosen = KINDS[number % len(KINDS)]
+    survey = Survey(settings.raw_dir, settings.seeds_dir)
+    for attempt in range(ATTEMPTS):
+        restore(settings, base)
+        before = contents(survey)
+        try:
+            change = chosen.make(survey, Random(f"{seed}/{number}/{attempt}"))
+        except CANNOT_HOLD:
+            continue
+        if change is not None and contents(survey) != before:
+            return chosen, change, survey
+    return None
+
+
+def contents(survey: Survey) -> dict[Path, bytes | str]:
+    """Every file with its bytes, links with where they lead."""
+    return {
+        path: str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else "other"
+        for folder in (survey.raw_dir, survey.seeds_dir)
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+class Bench:
+    """One process's place for making mutations and seeing what becomes of them."""
+
+    def __init__(self, folder: Path, base: Settings, seed: int) -> None:
+        self.seed = seed
+        self.refresh = InProcess(folder, base)
+        self.base = base
+        self.of_persons = cells_of_persons(base)
+
+    def mutate(self, number: int) -> Mutation | None:
+        """Make mutation `number` and say what became of it."""
+        made = change_of(self.refresh.settings, self.base, number, self.seed)
+        if made is None:
+            return None
+        chosen, change, survey = made
+        untouched = ""
+        if chosen.target == "raw" and not survey.agrees(change.places[0]):
+            untouched = what_the_registry_says(survey)
+            survey.register(change.places[0])
+        outcome = self.refresh.run()
+        name = BLOCKED.get(outcome.blocked_by, "no effect")
+        if outcome.crash:
+            name = CRASH
+        elif not outcome.blocked_by and outcome.moved:
+            accounted = "exclusions" in outcome.moved
+            name = OUTCOMES[4] if accounted else UNDETECTABLE if "figures" in outcome.moved else OUTCOMES[5]
+        return Mutation(
+            number,
+            chosen.target,
+            chosen.name,
+            change.what,
+            name,
+            untouched,
+            "history" in outcome.moved,
+            outcome.crash or outcome.message,
+            self._faults(change, outcome.crash, outcome.message)
+            + (["let through"] if untouched == "let through" else []),
+            outcome.seconds,
+        )
+
+    def _faults(self, change: Change, crash: str, message: str) -> list[str]:
+        """What must not be of any mutation."""
+        faults = []
+        if crash:
+            faults.append(f"crash: {crash.strip().splitlines()[-1][:200]}")
+        if not message:
+            return faults
+        if len(message) > LONGEST_MESSAGE:
+            faults.append(f"a message of {len(message):,} characters")
+        if "Traceback" in message:
+            faults.append("a traceback in the message")
+        if not any(place and place in message for place in change.places):
+            faults.append("names no place")
+        quoted = [text for text in change.planted if text in message]
+        quoted += [cell for cell in self.of_persons if cell in message and stands_alone(cell, message)]
+        if quoted:
+            faults.append(f"quotes what stands in the file: {quoted[0][:40]!r}")
+        return faults
+
+
+def what_the_registry_says(survey: Survey) -> str:
+    """What becomes of the raw files with the registry as it is."""
+    try:
+        verify_files(survey.raw_dir, read_registry(survey.registry))
+    except Refusal:
+        return "refused"
+    return "let through"
+
+
+def cells_of_persons(base: Settings) -> list[str]:
+    """What the base's files say of persons, where it is more than a code; not the trusts and their names."""
+    with duckdb.connect(str(base.warehouse), read_only=True) as warehouse:
+        about_trusts = {
+            name.lower()
+            for (name,) in warehouse.execute(
+                "select raw_column from crosswalk.key_variables where variable in ('trust', 'trust_name')"
+            ).fetchall()
+        }
+        waves = {str(year) for (year,) in warehouse.execute("select survey_year from crosswalk.waves").fetchall()}
+        frame = warehouse.execute("select * exclude (survey_year, _row) from raw.responses").df()
+    cells = {
+        cell for column in frame if column.lower() not in about_trusts for cell in frame[column].dropna().astype(str)
+    }
+    return sorted(cell for cell in cells - waves if len(cell) > 3)
+
+
+def stands_alone(cell: str, message: str) -> bool:
+    """Whether a cell is in a message as itself and not as a part of another word or number."""
+    return re.search(rf"(?<![\w.,-]){re.escape(cell)}(?![\w,-])", message) is not None
+
+
+# -------------------------------------------------------------------------------------------- many mutations
+
+
+def _work(pipe: "Connection[Any, Any]", folder: Path, base: Settings, seed: int) -> None:
+    """Answer the numbers that come by the pipe, each with its mutation."""
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    bench = Bench(folder, base, seed)
+    pipe.send("ready")
+
+    def too_long(signum: int, frame: Any) -> None:
+        raise TimeoutError(f"it took longer than {LONGEST_RUN} seconds")
+
+    signal.signal(signal.SIGALRM, too_long)
+    while (number := pipe.recv()) is not None:
+        signal.alarm(LONGEST_RUN)
+        try:
+            answer = bench.mutate(number)
+        except Exception:
+            answer = Mutation(number, "", "", "", CRASH, faults=[f"the harness failed: {traceback.format_exc()}"])
+        signal.alarm(0)
+        pipe.send(answer)
+
+
+class Worker:
+    """A process with a bench; begun anew where it dies."""
+
+    def __init__(self, folder: Path, base: Settings, seed: int) -> None:
+        self.arguments = (folder, base, seed)
+        self.number = -1
+        self._start()
+
+    def _start(self) -> None:
+        shutil.rmtree(self.arguments[0], ignore_errors=True)
+        self.arguments[0].mkdir(parents=True)
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, *self.arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+        # A bench that cannot be set up says why on stderr; here it shows as a closed pipe.
+        self.pipe.recv()
+
+    def ask(self, number: int) -> None:
+        """Have a mutation made."""
+        self.number = number
+        self.pipe.send(number)
+
+    def answer(self) -> Mutation | None:
+        """The mutation that was asked for; a crash where the process died of it."""
+        try:
+            found: Mutation | None = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode
+            self._start()
+            chosen = KINDS[self.number % len(KINDS)]
+            return Mutation(
+                self.number, chosen.target, chosen.name, "", CRASH, faults=[f"the process died with code {code}"]
+            )
+        return found
+
+    def stop(self) -> None:
+        """End the process."""
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)
+        self.process.join(30)
+        self.process.kill()
+
+
+def mutations(folder: Path, base: Settings, seed: int, numbers: Iterable[int], workers: int) -> Iterator[Mutation]:
+    """Mutations of these numbers as they are done; those that the survey has nothing for are left out."""
+    todo = iter(numbers)
+    busy: dict[Any, Worker] = {}
+    staff = [Worker(folder / f"worker_{n}", base, seed) for n in range(workers)]
+    try:
+        for worker, number in zip(staff, todo, strict=False):
+            worker.ask(number)
+            busy[worker.pipe] = worker
+        while busy:
+            for pipe in wait(list(busy)):
+                worker = busy.pop(pipe)
+                found = worker.answer()
+                if (number := next(todo, None)) is not None:
+                    worker.ask(number)
+                    busy[worker.pipe] = worker
+                if found is not None:
+                    yield found
+    finally:
+        for worker in staff:
+            worker.stop()
+
+
+# -------------------------------------------------------------------------------------------- the whole command
+
+
+@dataclass
+class Through:
+    """How a mutation went through the real command."""
+
+    mutation: Mutation
+    code: int
+    said: str
+    faults: list[str]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment that leads the command to these settings."""
+    return {
+        **os.environ,
+        "CMHS_RAW_DIR": str(settings.raw_dir),
+        "CMHS_SEEDS_DIR": str(settings.seeds_dir),
+        "CMHS_WAREHOUSE": str(settings.warehouse),
+        "CMHS_PUBLISHED_DIR": str(settings.published_dir),
+        "DAGSTER_HOME": str(settings.dagster_home),
+    }
+
+
+def cmhs(settings: Settings, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command as a user would."""
+    command = [str(Path(sys.executable).parent / "cmhs"), *arguments]
+    return subprocess.run(
+        command, env=environment(settings), cwd=ROOT, capture_output=True, text=True, errors="replace", check=False
+    )
+
+
+def through_refresh(folder: Path, base: Settings, seed: int, mutation: Mutation) -> Through:
+    """Put a mutation through `cmhs refresh`, in a folder of its own that holds the published base."""
+    place = folder / f"refresh_{mutation.number}"
+    place.mkdir(parents=True)
+    for part in (base.warehouse.parent, base.published_dir, base.dagster_home):
+        shutil.copytree(part, place / part.name, symlinks=True)
+    settings = base_settings(place, place / "raw", place / "seeds")
+    made = change_of(settings, base, mutation.number, seed)
+    assert made is not None
+    chosen, change, survey = made
+    if chosen.target == "raw":
+        survey.register(change.places[0])
+    ran = cmhs(settings, "refresh")
+    said = ran.stdout + ran.stderr
+    faults = []
+    if ran.returncode not in (0, 1):
+        faults.append(f"exit code {ran.returncode}")
+    if "Traceback" in said:
+        faults.append("a traceback")
+    refused_by_release = ran.returncode == 1 and BY_THE_RELEASE in said
+    blocked = mutation.outcome.startswith("blocked")
+    if blocked != (ran.returncode == 1) and not (refused_by_release and not blocked):
+        faults.append(f"in one process it was '{mutation.outcome}'")
+    verified = cmhs(settings, "releases", "verify")
+    if verified.returncode != 0:
+        faults.append(f"the release does not verify: {verified.stderr.strip()[:300]}")
+    shutil.rmtree(place, ignore_errors=True)
+    return Through(mutation, ran.returncode, said, faults)
+
+
+def publish_base(folder: Path) -> Settings:
+    """The survey of `survey.make_survey`, published."""
+    raw, seeds = make_survey(folder)
+    settings = base_settings(folder, raw, seeds)
+    ran = cmhs(settings, "refresh")
+    if ran.returncode != 0:
+        raise SystemExit(f"the base cannot be published: {ran.stdout}{ran.stderr}")
+    return settings
+
+
+# -------------------------------------------------------------------------------------------- the table
+
+
+def report(found: Sequence[Mutation], through: Sequence[Through], command: str, seconds: float) -> str:
+    """What became of them, by kind, as markdown."""
+    raw = [m for m in found if m.untouched]
+    lines = [
+        "# Hostile and broken input",
+        "",
+        f"    {command}",
+        "",
+        f"{len(found):,} changes of {len({(m.target, m.kind) for m in found})} kinds, one at a time, of a published survey of two "
+        "waves; the wave that is changed counts as new. What the kinds do is in `tests/torture/changes.py`.",
+        "",
+        f"**Registry as it was**: {sum(m.untouched == 'refused' for m in raw):,} of {len(raw):,} changed raw files refused by size or checksum.",
+        "",
+        "**Registered as a new edition**, or a change of the registry or of the crosswalk:",
+        "",
+        "| outcome | raw files | registry | crosswalk | all |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for outcome in OUTCOMES:
+        of = [m for m in found if m.outcome == outcome]
+        counts = Counter(m.target for m in of)
+        lines.append(
+            f"| {outcome} | {counts['raw']:,} | {counts['registry']:,} | {counts['crosswalk']:,} | {len(of):,} |"
+        )
+    undetected = [m for m in found if m.outcome == UNDETECTABLE]
+    lines += [
+        "",
+        "*Only texts moved*: a label, a name or a wording of the crosswalk or of a trust is published as it was given; every figure is "
+        "the base's. *No effect*: what is published is the base's but for the checksums of the files.",
+        "",
+        "## Not detectable",
+        "",
+        "Valid input that says something else: no rule of the survey is broken. `history` counts those that would be refused where the "
+        "wave was published before, because an estimate moves by more than 0.05 points.",
+        "",
+        "| changed | kind | not detectable | history | of |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for (target, kind), n in sorted(Counter((m.target, m.kind) for m in undetected).items()):
+        of = sum((m.target, m.kind) == (target, kind) for m in found)
+        refused = sum(m.history for m in undetected if (m.target, m.kind) == (target, kind))
+        lines.append(f"| {target} | {cell(kind)} | {n} | {refused} | {of} |")
+    lines += [
+        f"| all | | {len(undetected)} | {sum(m.history for m in undetected)} | {len(found)} |",
+        "",
+        "## By kind",
+        "",
+        "| changed | kind | reading | check | model | expectation | exclusions | texts | none | not detectable | crash |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for target, kind in sorted({(m.target, m.kind) for m in found}):
+        counts = Counter(m.outcome for m in found if (m.target, m.kind) == (target, kind))
+        lines.append(f"| {target} | {cell(kind)} | " + " | ".join(str(counts[o] or "") for o in OUTCOMES) + " |")
+    faults = [(m, fault) for m in found for fault in m.faults]
+    lines += ["", "## Faults", "", f"{len({m.number for m, _ in faults})} of {len(found):,} mutations with a fault."]
+    lines += [f"- {m.number}, {m.target}, {m.kind}: {cell(m.what)}: {cell(fault)}" for m, fault in faults]
+    if through:
+        codes = Counter(t.code for t in through)
+        lines += [
+            "",
+            "## Through the whole command",
+            "",
+            f"{len(through)} of them, drawn at random, through `cmhs refresh`: {codes[0]} published, {codes[1]} refused, "
+            f"{len(through) - codes[0] - codes[1]} ended otherwise; {sum(bool(t.faults) for t in through)} with a fault. "
+            "After each the current release verified.",
+        ]
+        lines += [
+            f"- {t.mutation.number}, {cell(t.mutation.kind)}: {cell('; '.join(t.faults))}" for t in through if t.faults
+        ]
+    slowest = max((m.seconds for m in found), default=0)
+    lines += ["", f"{seconds / 60:.0f} minutes; the slowest in-process refresh took {slowest:.1f} seconds."]
+    return "\n".join(lines) + "\n"
+
+
+def cell(text: str) -> str:
+    """A text for a cell of a markdown table."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return text[:200].replace("|", "\\|").replace("<", "&lt;")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=2017)
+    parser.add_argument("--through-refresh", type=int, default=0, metavar="N")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the table here")
+    parser.add_argument("--log", type=Path, help="write every mutation here, one JSON a line")
+    parser.add_argument("--only", type=int, help="this mutation alone, with what it said")
+    parser.add_argument("--base", type=Path, help="a published base to begin from, made where it is not there")
+    chosen = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutations-") as temporary:
+        folder = Path(temporary)
+        where = chosen.base or folder / "base"
+        if where.exists():
+            base = base_settings(where, where / "raw", where / "seeds")
+        else:
+            where.mkdir(parents=True)
+            base = publish_base(where)
+        numbers = range(chosen.count) if chosen.only is None else [chosen.only]
+        found = []
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(chosen.log.open("w")) if chosen.log else None
+            for mutation in mutations(folder, base, chosen.seed, numbers, chosen.workers):
+                found.append(mutation)
+                if log:
+                    log.write(json.dumps(asdict(mutation)) + "\n")
+                    log.flush()
+                if chosen.only is not None:
+                    print(json.dumps({k: v for k, v in asdict(mutation).items() if k != "message"}, indent=2))
+                    print(mutation.message)
+                elif len(found) % 100 == 0:
+                    faults = sum(bool(m.faults) for m in found)
+                    print(f"{len(found)} done, {faults} with a fault, {time.monotonic() - started:.0f} s", flush=True)
+        found.sort(key=lambda mutation: mutation.number)
+        drawn = Random(chosen.seed).sample(found, min(chosen.through_refresh, len(found)))
+        with ThreadPoolExecutor(chosen.workers) as pool:
+            through = list(pool.map(lambda m: through_refresh(folder, base, chosen.seed, m), drawn))
+        command = f"python -m tests.torture.mutations --count {chosen.count} --seed {chosen.seed}"
+        command += f" --through-refresh {chosen.through_refresh}" if chosen.through_refresh else ""
+        text = report(found, through, command, time.monotonic() - started)
+        if chosen.out:
+            chosen.out.write_text(text, encoding="utf-8")
+        elif chosen.only is None:
+            print(text)
+        for t in through:
+            if t.faults:
+                print(f"--- {t.mutation.number} {t.mutation.kind}: {t.faults}\n{t.said[-3000:]}")
+    if any(m.faults for m in found) or any(t.faults for t in through):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
