@@ -340,6 +340,26 @@ def lost(earlier: Path, later: Path) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------------------------------- hidden rows
 
 
+def _load_hiding(
+    connection: "duckdb.DuckDBPyConnection", folder: Path, table: str, keys: Sequence[str], name: str
+) -> None:
+    """Which rows of a release's table are hidden, as a table `name`; from CSV where the Parquet file is damaged."""
+    import duckdb
+
+    columns = ", ".join(f"{key}::varchar as {key}" for key in keys)
+    parquet, text = (literal((folder / kind / f"{table}.{kind}").resolve()) for kind in ("parquet", "csv"))
+    for source in (parquet, f"read_csv({text}, all_varchar = true, header = true, delim = ',', quote = '\"')"):
+        try:
+            connection.execute(
+                f"create or replace temp table {name} as "
+                f"select {columns}, bool_or(lower(suppressed::varchar) = 'true') as hidden from {source} group by all"
+            )
+            return
+        except duckdb.Error:
+            if source != parquet:
+                raise
+
+
 def revealed_by(earlier: Path, later: Path) -> list[str]:
     """Rows that one of two releases of the same data shows and the other hides, in words; at most a few a table.
 
@@ -357,20 +377,12 @@ def revealed_by(earlier: Path, later: Path) -> list[str]:
         hiding = HIDING_TABLES
     with confined_connection(earlier, later) as connection:
         for table, (whole, part) in HIDING_TABLES.items():
-            paths = {
-                name: folder / "parquet" / f"{table}.parquet"
-                for name, folder in (("earlier", earlier), ("later", later))
-            }
             if table not in hiding:
                 continue
             keys = ", ".join((*whole, *part))
             try:
-                for name, path in paths.items():
-                    connection.execute(
-                        f"create or replace temp table {name} as "
-                        f"select {', '.join(f'{key}::varchar as {key}' for key in (*whole, *part))}, "
-                        f"bool_or(suppressed) as hidden from {literal(path.resolve())} group by all"
-                    )
+                for name, folder in (("earlier", earlier), ("later", later)):
+                    _load_hiding(connection, folder, table, (*whole, *part), name)
             except duckdb.Error as error:
                 problems.append(f"{earlier.name}, {table}: its rows cannot be compared ({type(error).__name__}).")
                 continue

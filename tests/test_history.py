@@ -485,7 +485,9 @@ def test_old_releases_go_but_never_the_current_or_a_pinned_one(superseded: Wareh
 def test_publishing_keeps_as_many_releases_as_it_is_told_to(
     superseded: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some_releases(superseded, "20100101T000000Z-b")
+    folder = folder_of(superseded)
+    shutil.copytree(folder, folder.with_name("20100101T000000Z-b"))
+    release.record(superseded.settings, "published", "20100101T000000Z-b")
     monkeypatch.setenv("CMHS_KEEP_RELEASES", "2")
 
     new = publish(superseded)

@@ -234,8 +234,8 @@ def test_a_file_that_is_not_of_its_format_is_refused_without_its_content(
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("Q1,b,q1", "column 'q1' stands 2 times"),
-        ("Q1,b, Q1 ", "column 'q1' stands 2 times"),
+        ("Q1,b,q1", "columns 1 and 3 have one name"),
+        ("Q1,b, Q1 ", "columns 1 and 3 have one name"),
         ("a,_ROW", "column 2 is named '_row'"),
         ("Survey_Year,a", "column 1 is named 'survey_year'"),
         ("a,,b", "column 2 has no name"),
@@ -285,7 +285,7 @@ def test_a_codebook_with_other_columns_is_refused(warehouse: "duckdb.DuckDBPyCon
     refusal = refusal_of(warehouse, tmp_path, *files)
 
     assert "codebook.csv" in refusal
-    assert "expected variable, label, code, value_label" in refusal
+    assert "does not begin with the columns variable, label, code, value_label" in refusal
 
 
 # ---------------------------------------------------------------------------------------- once, and wholly

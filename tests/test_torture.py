@@ -67,8 +67,8 @@ def test_a_refresh_mends_what_a_killed_one_and_a_damaged_disk_left_while_readers
     assert release.current(settings) == before
 
     settings.warehouse.write_bytes(b"not a database" + settings.warehouse.read_bytes()[14:100_000])
-    [manifest] = settings.state_dir.glob("parsed-*/manifest.json")
-    manifest.write_bytes(manifest.read_bytes()[:100_000])
+    for manifest in settings.state_dir.glob("parsed-*/manifest.json"):
+        manifest.write_bytes(manifest.read_bytes()[:100_000])
     (settings.dbt_target_dir / "partial_parse.msgpack").write_bytes(b"garbage")
     shutil.rmtree(settings.dagster_home)
 
