@@ -225,28 +225,25 @@ def rollback(release_id: str, reason: str) -> None:
 @click.argument("release_id", default="current")
 def pin(release_id: str) -> None:
     """Never remove this release, however many newer ones there are."""
-    from orchestration import release
-    from orchestration.lock import writer_lock
-
-    settings = Settings.from_environment()
-    with writer_lock(settings.published_dir, "pinning", of="the published folder"):
-        folder = _folder(release_id)
-        release.pin(settings, folder)
-    click.echo(f"{folder.name} is pinned")
+    _set_pinned(release_id, True)
 
 
 @releases.command("unpin")
 @click.argument("release_id", default="current")
 def unpin(release_id: str) -> None:
     """Let this release be removed when newer ones have taken its place."""
+    _set_pinned(release_id, False)
+
+
+def _set_pinned(release_id: str, pinned: bool) -> None:
     from orchestration import release
     from orchestration.lock import writer_lock
 
     settings = Settings.from_environment()
-    with writer_lock(settings.published_dir, "unpinning", of="the published folder"):
+    with writer_lock(settings.published_dir, "pinning" if pinned else "unpinning", of="the published folder"):
         folder = _folder(release_id)
-        release.unpin(settings, folder)
-    click.echo(f"{folder.name} is no longer pinned")
+        release.set_pinned(settings, folder, pinned)
+    click.echo(f"{folder.name} is {'pinned' if pinned else 'no longer pinned'}")
 
 
 @releases.command("history")

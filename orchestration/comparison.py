@@ -7,7 +7,7 @@ schemas, hidden rows that two releases together would give away. Does not: what 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ def _both(earlier: Path, later: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
         yield connection
 
 
-def _same_people(earlier: Path, later: Path) -> bool:
+def same_people(earlier: Path, later: Path) -> bool:
     """Whether two releases are about the same survey: those of different provenance are not."""
     try:
         return bool(notes_of(earlier)["provenance"] == notes_of(later)["provenance"])
@@ -234,13 +234,10 @@ def restated(earlier: Path, later: Path, tolerance: float) -> list[Restatement]:
     """Values of waves in print that the later release gives otherwise, by more than `tolerance` in their own unit.
 
     A value that is gone or hidden, or no longer so, counts; a row that the earlier release has not does not.
-    Releases of different provenance are about different people and are not compared.
+    The two releases are of the same people, see `same_people`.
     """
     found = []
     with _both(earlier, later) as connection:
-        of = "select provenance from {}.marts.release_info"
-        if connection.execute(of.format("earlier")).fetchall() != connection.execute(of.format("later")).fetchall():
-            return []
         types = {
             (database, table, column): kind
             for database, table, column, kind in connection.execute(
@@ -294,8 +291,14 @@ def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, str]
             and (revision["question_id"] or None) == restatement.question_id
             and (revision["response"] or None) in (None, restatement.response)
         ]
-        by = {name: str(allowed[0][name]) for name in ("reason", "reviewer", "reviewed_on")} if allowed else {}
-        result.append(Restatement(**{**asdict(restatement), **by}))
+        for revision in allowed[:1]:
+            restatement = replace(
+                restatement,
+                reason=revision["reason"],
+                reviewer=revision["reviewer"],
+                reviewed_on=revision["reviewed_on"],
+            )
+        result.append(restatement)
     return result
 
 
@@ -368,7 +371,7 @@ def revealed_by(earlier: Path, later: Path) -> list[str]:
     """
     import duckdb
 
-    if not _same_people(earlier, later):
+    if not same_people(earlier, later):
         return []
     problems = []
     try:

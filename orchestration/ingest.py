@@ -21,7 +21,7 @@ from orchestration.gate import mark_changed
 from orchestration.lock import WriterLock
 from orchestration.registry import RawFile, problem_of_file, read_registry, verify_files
 from orchestration.settings import OWNERS, TEMPORARY, Settings, state_dir_of
-from orchestration.warehouse import connect
+from orchestration.warehouse import connect, identifier, literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -218,10 +218,6 @@ def _check_header(header: Sequence[str], file: RawFile) -> None:
         raise Refusal(f"The header of {_place(file)} cannot be used.", problems or ["the file is empty"])
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 @contextmanager
 def _as_utf8(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile, text: str) -> Iterator[Path]:
     """A file with this text that DuckDB can read: the raw file, or a private copy of it beside the warehouse."""
@@ -250,7 +246,7 @@ def _land_text(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFil
     expected = sum(1 for _ in rows)
     with _as_utf8(connection, path, file, text) as readable:
         quote = '"' if file.format == "csv" else ""
-        names = ", ".join("'" + name.replace("'", "''") + "': 'VARCHAR'" for name in header)
+        names = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
         try:
             connection.execute(
                 f"create table {_table(file)} as select row_number() over () as _row, * from read_csv(?, "
@@ -291,7 +287,7 @@ def _land_statistical(
     header = [str(name).strip() for name in frame.columns]
     _check_header(header, file)
     frame.columns = header
-    texts = [f"{_text_of(frame, name)} as {_quoted(name)}" for name in header]
+    texts = [f"{_text_of(frame, name)} as {identifier(name)}" for name in header]
     connection.register("received", frame)
     try:
         connection.execute(
@@ -314,7 +310,7 @@ def _text_of(frame: "pd.DataFrame", name: str) -> str:
     """SQL for a column as text: whole numbers without a decimal point, others in their shortest form."""
     import pandas as pd
 
-    column = _quoted(name)
+    column = identifier(name)
     if frame[name].dtype.kind == "f":
         whole = f"isfinite({column}) and {column} = trunc({column}) and abs({column}) < 1e15"
         number = f"case when {whole} then {column}::bigint::varchar else {column}::varchar end"

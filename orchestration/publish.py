@@ -9,8 +9,8 @@ import csv
 import json
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from orchestration import gate
-from orchestration.comparison import Restatement, lost, restated, revealed_by, reviewed, withdrawn
+from orchestration.comparison import Restatement, lost, restated, revealed_by, reviewed, same_people, withdrawn
 from orchestration.errors import Refusal
 from orchestration.lock import WriterLock, writer_lock
 from orchestration.registry import sha256_of
@@ -122,17 +122,18 @@ def _publish(settings: Settings, force: bool) -> Path:
     aside = folder.parent / f"{BUILDING}{build.release_id}"
     aside.mkdir()
     try:
-        with building_connection(aside, settings.warehouse) as connection:
+        with confined_connection(aside, warehouse=settings.warehouse) as connection:
             _copy_tables(connection, aside)
-        copied = {name: table["content_hash"] for name, table in tables_of(aside).items()}
-        if changed := [name for name in copied if copied[name] != evidence.content_hashes.get(name)]:
+        tables, info = tables_of(aside), _release_info(aside)
+        checked = evidence.content_hashes
+        if changed := [name for name, table in tables.items() if table["content_hash"] != checked.get(name)]:
             raise Refusal(
                 f"The new release {build.release_id} does not verify.",
                 [f"marts.{name} changed after it was checked: refresh again." for name in changed],
             )
-        earlier = _last_whole(settings, provenance_of(aside))
-        restatements = _history(settings, earlier, aside)
-        _describe(settings, aside, evidence, earlier, restatements)
+        earlier = _last_whole(settings, info["provenance"])
+        restatements = _history(settings, earlier, aside, info["restatement_tolerance"])
+        _describe(settings, aside, evidence, tables, info, earlier, restatements)
         problems = verify(aside)
         if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
             problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
@@ -166,13 +167,6 @@ def _finish(settings: Settings, folder: Path, build: gate.Build) -> None:
     # What cannot be removed now is removed after the next release.
     with suppress(OSError):
         remove_superseded(settings, settings.keep_releases)
-
-
-@contextmanager
-def building_connection(aside: Path, warehouse: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A connection with the warehouse attached read-only as `warehouse`; it writes below `aside` and nowhere else."""
-    with confined_connection(aside, warehouse=warehouse) as connection:
-        yield connection
 
 
 def _copy_tables(connection: "duckdb.DuckDBPyConnection", aside: Path) -> None:
@@ -212,12 +206,6 @@ def _comments(connection: "duckdb.DuckDBPyConnection", table: str) -> list[tuple
 # ---------------------------------------------------------------------------------------- what was in print before
 
 
-def provenance_of(folder: Path) -> str:
-    """Whether the data of a release, or of one that is being built, are synthetic or deposited."""
-    with open_release(folder) as connection:
-        return str(connection.execute("select provenance from marts.release_info").fetchall()[0][0])
-
-
 def _last_whole(settings: Settings, provenance: str) -> Path | None:
     """The release that the next one is held against: the current one or, where it is damaged or about other people,
     the last one that is neither.
@@ -232,23 +220,14 @@ def _last_whole(settings: Settings, provenance: str) -> Path | None:
     return None
 
 
-def _history(settings: Settings, earlier: Path | None, aside: Path) -> list[Restatement]:
+def _history(settings: Settings, earlier: Path | None, aside: Path, tolerance: float) -> list[Restatement]:
     """Values in print that a release which is being built gives otherwise, with the revisions that allow them."""
     if earlier is None:
         return []
-    with open_release(aside) as connection:
-        tolerance = connection.execute("select restatement_tolerance from marts.release_info").fetchall()[0][0]
     # From the file, which the evidence covers, and not from the warehouse.
     with (settings.seeds_dir / "revisions.csv").open(encoding="utf-8-sig", newline="") as file:
         revisions = [row for row in csv.DictReader(file) if row["vintage"] == earlier.name]
     return reviewed(restated(earlier, aside, tolerance), revisions)
-
-
-def _about_other_people(folder: Path, aside: Path) -> bool:
-    try:
-        return bool(notes_of(folder)["provenance"] != provenance_of(aside))
-    except Refusal:
-        return False
 
 
 def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, str], list[Restatement]]]:
@@ -278,7 +257,7 @@ def _demand_continuity(
             for kind, name in lost(earlier, aside)
             if (kind, name) not in allowed
         ]
-    elif any(not _about_other_people(folder, aside) for folder in releases(settings)):
+    elif any(same_people(folder, aside) for folder in releases(settings)):
         problems.append(
             "No earlier release is whole, so that nothing can be compared with what is in print: restore one from a "
             "back-up, or remove the damaged ones."
@@ -302,27 +281,24 @@ def _describe(
     settings: Settings,
     aside: Path,
     evidence: gate.Evidence,
+    tables: dict[str, dict[str, Any]],
+    info: Mapping[str, Any],
     earlier: Path | None,
     restatements: Sequence[Restatement],
 ) -> None:
     """Write release.json, datapackage.json, the restatements and the readme into a release that is being built."""
-    tables = tables_of(aside)
     keys = gate.keys_of_tables(settings)
     for table, description in tables.items():
         description["key"] = keys.get(table, [])
     with open_release(aside) as connection:
-        release_id, published_at, commit, provenance, waves, tolerance = connection.execute(
-            "select release_id, published_at, git_commit, provenance, waves, restatement_tolerance "
-            "from marts.release_info"
-        ).fetchall()[0]
-        inputs = connection.execute("select * from marts.source_files order by path")
-        names = [column[0] for column in inputs.description or []]
-        sources = [dict(zip(names, row, strict=True)) for row in inputs.fetchall()]
+        sources = _rows(connection, "select * from marts.source_files order by path")
         suppressed = {
             table: _suppressed(connection, table, description["columns"])
             for table, description in tables.items()
             if any(column["name"] == "suppressed" for column in description["columns"])
         }
+    release_id, provenance, commit = info["release_id"], info["provenance"], info["git_commit"]
+    published_at, tolerance = info["published_at"], info["restatement_tolerance"]
     with (aside / RESTATEMENTS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, RESTATEMENT_COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -356,7 +332,7 @@ def _describe(
         "title": TITLE,
         "provenance": provenance,
         "provenance_in_words": PROVENANCE_IN_WORDS[provenance],
-        "waves": waves,
+        "waves": info["waves"],
         "published_at": published_at.replace(tzinfo=UTC).isoformat(),
         "git_commit": commit,
         "git_clean": None if commit == "unknown" else not commit.endswith("-dirty"),
@@ -398,6 +374,18 @@ def _describe(
         },
     }
     (aside / "release.json").write_text(json.dumps(notes, indent=2, default=str), encoding="utf-8")
+
+
+def _rows(connection: "duckdb.DuckDBPyConnection", query: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _release_info(aside: Path) -> dict[str, Any]:
+    """The one row of release_info of a release that is being built."""
+    with open_release(aside) as connection:
+        return _rows(connection, "select * from marts.release_info")[0]
 
 
 def _suppressed(

@@ -327,16 +327,13 @@ def is_pinned(folder: Path) -> bool:
     return _pin(folder).exists()
 
 
-def pin(settings: Settings, folder: Path) -> None:
-    """Keep a release for ever; needs the lock of the published folder."""
-    _pin(folder).touch()
-    record(settings, "pinned", folder.name)
-
-
-def unpin(settings: Settings, folder: Path) -> None:
-    """Let a release be removed when its time comes; needs the lock of the published folder."""
-    _pin(folder).unlink(missing_ok=True)
-    record(settings, "unpinned", folder.name)
+def set_pinned(settings: Settings, folder: Path, pinned: bool) -> None:
+    """Keep a release for ever, or let it be removed when its time comes; needs the lock of the published folder."""
+    if pinned:
+        _pin(folder).touch()
+    else:
+        _pin(folder).unlink(missing_ok=True)
+    record(settings, "pinned" if pinned else "unpinned", folder.name)
 
 
 def clear_unfinished(settings: Settings) -> None:

@@ -141,9 +141,9 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def check_crosswalk(settings: Settings) -> None:
+def check_crosswalk(settings: Settings, manifest_path: Path) -> None:
     """Raise Refusal where a CSV of the crosswalk has not exactly the columns that the project describes."""
-    manifest = json.loads(prepare_manifest(settings).read_text())
+    manifest = json.loads(manifest_path.read_text())
     problems = []
     for node in manifest["nodes"].values():
         if node["resource_type"] != "seed":
@@ -174,12 +174,13 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         os.environ["CMHS_PUBLISHED_AT"] = f"{started:%Y-%m-%d %H:%M:%S}"
         os.environ["CMHS_GIT_COMMIT"] = git_commit()
         os.environ["CMHS_STORAGE_VERSION"] = STORAGE_VERSION
-        check_crosswalk(settings)
+        parsed = prepare_manifest(settings)
+        check_crosswalk(settings, parsed)
         target = settings.dbt_target_dir
         target.mkdir(parents=True, exist_ok=True)
         (target / "run_results.json").unlink(missing_ok=True)
         with suppress(OSError):
-            shutil.copy(prepare_manifest(settings).with_name(PARTIAL), target)
+            shutil.copy(parsed.with_name(PARTIAL), target)
         build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
         (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
         with io.StringIO() as echo, contextlib.redirect_stdout(echo):

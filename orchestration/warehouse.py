@@ -68,8 +68,8 @@ def set_aside_if_damaged(path: Path) -> Path | None:
         with duckdb.connect(str(path), read_only=True, config=_CONFIGURATION) as connection:
             for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
                 # Every block has a checksum of its own, which DuckDB looks at when it reads the block.
-                names = ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
-                connection.execute(f"select bit_xor(hash(t)) from {names} as t").fetchall()
+                name = f"{identifier(schema)}.{identifier(table)}"
+                connection.execute(f"select bit_xor(hash(t)) from {name} as t").fetchall()
         return None
     except duckdb.OutOfMemoryException:
         return None
@@ -91,6 +91,11 @@ def set_aside_if_damaged(path: Path) -> Path | None:
 def literal(text: object) -> str:
     """A text as an SQL literal."""
     return "'" + str(text).replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """The name of a table or column as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def tables_in(connection: "duckdb.DuckDBPyConnection", schema: str) -> list[str]:

@@ -79,11 +79,9 @@ class Warehouse:
 
     def published(self, sql: str) -> pd.DataFrame:
         """A query on the current release."""
-        from orchestration.release import current, open_release
+        from orchestration.release import open_release
 
-        folder = current(self.settings)
-        assert folder is not None
-        with open_release(folder) as connection:
+        with open_release(folder_of(self)) as connection:
             return connection.execute(sql).df()
 
     def published_bytes(self) -> dict[str, bytes]:
@@ -102,6 +100,24 @@ class Warehouse:
         raw = shutil.copytree(self.raw_dir, folder / "raw")
         seeds = shutil.copytree(self.seeds_dir, folder / "seeds")
         return Warehouse(folder, raw, seeds)
+
+
+def folder_of(warehouse: Warehouse) -> Path:
+    """The folder of the current release."""
+    from orchestration.release import current
+
+    folder = current(warehouse.settings)
+    assert folder is not None
+    return folder
+
+
+def publish(warehouse: Warehouse) -> Path:
+    """Publish what the last build left; the release's folder."""
+    from orchestration.publish import publish
+
+    with warehouse.active() as settings:
+        settings.prepare()
+        return publish(settings)
 
 
 def run_command(
@@ -249,3 +265,20 @@ def cchs(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 def small(hand_worked: Warehouse, tmp_path: Path) -> Warehouse:
     """A copy of the hand-worked survey, published once, for a test to break."""
     return hand_worked.copy(tmp_path / "small")
+
+
+# The id of the current release of a warehouse that is `superseded`.
+OLDER = "20000101T000000Z-00000000"
+
+
+@pytest.fixture
+def superseded(small: Warehouse) -> Warehouse:
+    """A survey whose current release is older than its last build."""
+    from orchestration.release import JOURNAL
+
+    folder = folder_of(small)
+    folder.rename(folder.with_name(OLDER))
+    small.settings.current_release.unlink()
+    small.settings.current_release.symlink_to(f"releases/{OLDER}")
+    (small.settings.published_dir / JOURNAL).unlink()
+    return small

@@ -13,7 +13,6 @@ import pytest
 from conftest import Warehouse
 
 from orchestration import release
-from orchestration.publish import building_connection
 
 SECRET = "sixty-seven owls"
 
@@ -41,7 +40,7 @@ def building(warehouse: Warehouse, outside: Path) -> tuple[Path, AbstractContext
     # The quote is there because the folder's name goes into SQL.
     folder = outside.parent / "the release's folder"
     folder.mkdir()
-    return folder, building_connection(folder, warehouse.settings.warehouse)
+    return folder, release.confined_connection(folder, warehouse=warehouse.settings.warehouse)
 
 
 CONNECTIONS: dict[str, Callable[[Warehouse, Path], tuple[Path, AbstractContextManager[duckdb.DuckDBPyConnection]]]] = {
@@ -176,7 +175,7 @@ def test_a_variable_of_this_program_is_not_a_table_to_the_connection(place: Plac
 
 def test_the_building_connection_cannot_change_the_warehouse(small: Warehouse, tmp_path: Path) -> None:
     before = small.query("select count(*) as n from marts.estimates")["n"][0]
-    with building_connection(tmp_path, small.settings.warehouse) as connection:
+    with release.confined_connection(tmp_path, warehouse=small.settings.warehouse) as connection:
         assert connection.execute("select count(*) from warehouse.marts.estimates").fetchall() == [(before,)]
         for attempt in (
             "delete from warehouse.marts.estimates",

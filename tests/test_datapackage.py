@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Warehouse
+from conftest import Warehouse, folder_of
 from frictionless import Report, validate
 
 from orchestration import release
 
 Package = dict[str, Any]
 MEANS = "means"
-
-
-def folder_of(warehouse: Warehouse) -> Path:
-    folder = release.current(warehouse.settings)
-    assert folder is not None
-    return folder
 
 
 def report_on(folder: Path) -> Report:

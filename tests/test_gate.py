@@ -10,10 +10,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from conftest import Warehouse
+from conftest import Warehouse, publish
 
 import expectations
-from orchestration import publish as publishing
 from orchestration import release
 from orchestration.build import build_definitions
 from orchestration.errors import Refusal
@@ -47,12 +46,6 @@ def id_of_check(warehouse: Warehouse) -> str:
     with manifest_of(warehouse) as manifest:
         [unique_id] = [i for i in manifest["nodes"] if i == CHECK or i.startswith(f"{CHECK}.")]
     return str(unique_id)
-
-
-def publish(warehouse: Warehouse) -> Path:
-    with warehouse.active() as settings:
-        settings.prepare()
-        return publishing.publish(settings)
 
 
 def refusal_of(warehouse: Warehouse) -> Refusal:

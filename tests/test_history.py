@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import Warehouse
+from conftest import OLDER, Warehouse, folder_of, publish, run_command
 
 from orchestration import comparison, release
 from orchestration import publish as publishing
@@ -23,20 +23,7 @@ from orchestration.refresh import _set_aside_damaged_records
 from orchestration.registry import read_registry, sha256_of
 from orchestration.warehouse import connect, set_aside_if_damaged
 
-OLDER = "20000101T000000Z-00000000"
 CELL = "survey_year = 2014 and question_id = 'overall_experience' and response = '8' and geography_level = 'england' "
-
-
-def publish(warehouse: Warehouse, *, force: bool = False) -> Path:
-    with warehouse.active() as settings:
-        settings.prepare()
-        return publishing.publish(settings, force=force)
-
-
-def folder_of(warehouse: Warehouse) -> Path:
-    folder = release.current(warehouse.settings)
-    assert folder is not None
-    return folder
 
 
 @contextmanager
@@ -68,17 +55,6 @@ def opened(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         if (folder / name).exists()
     }
     (folder / "release.json").write_text(json.dumps(notes))
-
-
-@pytest.fixture
-def superseded(small: Warehouse) -> Warehouse:
-    """A survey whose current release is older than its last build."""
-    folder = folder_of(small)
-    folder.rename(folder.with_name(OLDER))
-    small.settings.current_release.unlink()
-    small.settings.current_release.symlink_to(f"releases/{OLDER}")
-    (small.settings.published_dir / release.JOURNAL).unlink()
-    return small
 
 
 def refusal_of(warehouse: Warehouse) -> Refusal:
@@ -362,16 +338,6 @@ def test_a_difference_tells_rows_and_amounts(superseded: Warehouse) -> None:
 # ---------------------------------------------------------------------------------------- going back
 
 
-def command(warehouse: Warehouse, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).parent / "cmhs", *arguments],
-        env=os.environ | warehouse.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_a_rollback_is_recorded_and_not_undone_by_the_next_refresh(superseded: Warehouse) -> None:
     import dagster as dg
 
@@ -380,11 +346,11 @@ def test_a_rollback_is_recorded_and_not_undone_by_the_next_refresh(superseded: W
     notes.write_text(json.dumps(json.loads(notes.read_text()) | {"fingerprint": "made of other inputs"}))
     new = publish(superseded)
 
-    back = command(superseded, "releases", "rollback", OLDER, "--reason", "score 10 is wrong")
+    back = run_command(superseded, "releases", "rollback", OLDER, "--reason", "score 10 is wrong")
 
     assert back.returncode == 0, back.stderr
     assert folder_of(superseded).name == OLDER
-    events = json.loads(command(superseded, "releases", "history", "--json").stdout)
+    events = json.loads(run_command(superseded, "releases", "history", "--json").stdout)
     assert [event["event"] for event in events] == ["published", "rolled back"]
     assert (events[-1]["before"], events[-1]["reason"]) == (new.name, "score 10 is wrong")
     with superseded.active(), dg.DagsterInstance.get() as instance:
@@ -392,16 +358,16 @@ def test_a_rollback_is_recorded_and_not_undone_by_the_next_refresh(superseded: W
     assert observed.asset_observation is not None
     assert observed.asset_observation.metadata["release"].value == OLDER
 
-    refresh = command(superseded, "refresh")
+    refresh = run_command(superseded, "refresh")
     assert refresh.returncode == 1
     assert f"Release {new.name}, made of exactly these inputs, was withdrawn by a rollback to {OLDER}" in refresh.stderr
     assert "withdrawn by a rollback" in str(refusal_of(superseded))
     assert folder_of(superseded).name == OLDER
 
-    forward = command(superseded, "releases", "rollback", new.name)
+    forward = run_command(superseded, "releases", "rollback", new.name)
     assert forward.returncode == 0
     assert folder_of(superseded) == new
-    assert "is the current one already" in command(superseded, "releases", "rollback", new.name).stderr
+    assert "is the current one already" in run_command(superseded, "releases", "rollback", new.name).stderr
 
 
 def test_every_release_that_was_gone_back_from_stays_withdrawn(superseded: Warehouse) -> None:
@@ -440,7 +406,7 @@ def test_nobody_goes_back_to_a_damaged_release(superseded: Warehouse) -> None:
     (old / "README.txt").chmod(0o644)
     (old / "README.txt").write_text("x")
 
-    back = command(superseded, "releases", "rollback", OLDER)
+    back = run_command(superseded, "releases", "rollback", OLDER)
 
     assert back.returncode == 1
     assert "README.txt was altered" in back.stderr
@@ -470,14 +436,14 @@ def test_old_releases_go_but_never_the_current_or_a_pinned_one(superseded: Wareh
     some_releases(superseded, "20300101T000000Z-a", "20100101T000000Z-b", "20050101T000000Z-c")
     order = [OLDER, "20300101T000000Z-a", "20100101T000000Z-b", "20050101T000000Z-c"]
     assert [folder.name for folder in release.releases(settings)] == order
-    assert command(superseded, "releases", "pin", "20300101T000000Z-a").returncode == 0
+    assert run_command(superseded, "releases", "pin", "20300101T000000Z-a").returncode == 0
 
     assert release.remove_superseded(settings, keep=2) == ["20100101T000000Z-b", "20050101T000000Z-c"]
 
     assert [folder.name for folder in release.releases(settings)] == [OLDER, "20300101T000000Z-a"]
     assert folder_of(superseded).name == OLDER
     assert release.remove_superseded(settings, keep=1) == []
-    assert command(superseded, "releases", "unpin", "20300101T000000Z-a").returncode == 0
+    assert run_command(superseded, "releases", "unpin", "20300101T000000Z-a").returncode == 0
     assert release.remove_superseded(settings, keep=1) == ["20300101T000000Z-a"]
     assert release.remove_superseded(settings, keep=1) == []
 

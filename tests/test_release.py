@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from conftest import Warehouse
+from conftest import OLDER, Warehouse, folder_of, publish
 
 from orchestration import publish as publishing
 from orchestration import release
@@ -20,19 +20,6 @@ from orchestration.release import current
 from orchestration.warehouse import connect
 
 TYPES = {"BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP"}
-OLDER = "20000101T000000Z-older"
-
-
-def folder_of(warehouse: Warehouse) -> Path:
-    folder = release.current(warehouse.settings)
-    assert folder is not None
-    return folder
-
-
-def publish(warehouse: Warehouse) -> Path:
-    with warehouse.active() as settings:
-        settings.prepare()
-        return publishing.publish(settings)
 
 
 def columns_of(warehouse: Warehouse) -> list[tuple[Any, ...]]:
@@ -52,16 +39,6 @@ def copy(hand_worked: Warehouse, tmp_path: Path) -> Path:
         if file.is_file():
             file.chmod(0o644)
     return folder
-
-
-@pytest.fixture
-def superseded(small: Warehouse) -> Warehouse:
-    """A survey whose current release is older than its last build."""
-    folder = folder_of(small)
-    folder.rename(folder.with_name(OLDER))
-    small.settings.current_release.unlink()
-    small.settings.current_release.symlink_to(f"releases/{OLDER}")
-    return small
 
 
 # ---------------------------------------------------------------------------------------- what is in it

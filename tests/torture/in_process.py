@@ -196,7 +196,7 @@ class InProcess:
         if refusals:
             return Outcome("reading", str(Refusal("Nothing was published.", refusals)))
         try:
-            transform.check_crosswalk(settings)
+            transform.check_crosswalk(settings, transform.prepare_manifest(settings))
         except Refusal as refusal:
             return Outcome("reading", str(refusal))
         warehouse = self._cursor()
