@@ -1,9 +1,9 @@
 """Refreshes at once: one of them publishes, the others are told who holds the lock and what to do."""
 
-import shutil
 import time
 
 from orchestration import release
+from tests.torture.damage import forget_parsed
 from tests.torture.lane import TRACEBACK, Lane
 
 
@@ -14,7 +14,7 @@ def several_at_once(lane: Lane, number: int, *, without_dbt: bool) -> tuple[list
     before = release.current(lane.settings)
     edition = lane.new_edition()
     if without_dbt:
-        shutil.rmtree(lane.settings.dbt_target_dir)
+        forget_parsed(lane)
     runs = [lane.start() for _ in range(number)]
     ended = [(run.pid, *run.end()) for run in runs]
     lane.check(before and before.name, what)
@@ -37,7 +37,7 @@ def again_and_again(lane: Lane, seconds: float) -> tuple[list[str], list[str]]:
     what = "a refresh every few seconds while one runs"
     before = release.current(lane.settings)
     edition = lane.new_edition()
-    shutil.rmtree(lane.settings.dbt_target_dir)
+    forget_parsed(lane)
     first = lane.start()
     lock = lane.settings.state_dir / "writer.lock"
     first.wait_until(lambda: lock.exists() and str(first.pid) in lock.read_text())

@@ -97,40 +97,61 @@ def warehouse_faults(seed: int) -> list[Fault]:
 def dbt_faults() -> list[Fault]:
     """dbt's own files damaged as by a run that died while it wrote them."""
 
-    def below(name: str) -> Callable[[Lane], Path]:
-        return lambda lane: lane.settings.dbt_target_dir / name
+    def parsed(name: str, content: Callable[[bytes], bytes]) -> Callable[[Lane], None]:
+        def damage(lane: Lane) -> None:
+            for folder in lane.settings.state_dir.glob("parsed-*"):
+                (folder / name).write_bytes(content((folder / name).read_bytes()))
 
-    def parsed(name: str) -> Callable[[Lane], Path]:
-        return lambda lane: next(lane.settings.state_dir.glob("parsed-*")) / name
+        return damage
+
+    def built(name: str, content: Callable[[bytes], bytes]) -> Callable[[Lane], None]:
+        return _write(lambda lane: lane.settings.dbt_target_dir / name, content)
 
     def gone(lane: Lane) -> None:
+        forget_parsed(lane)
         shutil.rmtree(lane.settings.dbt_target_dir)
 
     def file_instead(lane: Lane) -> None:
-        gone(lane)
+        shutil.rmtree(lane.settings.dbt_target_dir)
         lane.settings.dbt_target_dir.write_text("in the way")
 
     def half(content: bytes) -> bytes:
         return content[: len(content) // 2]
 
+    def nothing(content: bytes) -> bytes:
+        return b""
+
+    def garbage(content: bytes) -> bytes:
+        return _garbage(max(len(content), 30))
+
+    def all_parsed(content: Callable[[bytes], bytes]) -> Callable[[Lane], None]:
+        def damage(lane: Lane) -> None:
+            parsed("manifest.json", content)(lane)
+            parsed("partial_parse.msgpack", content)(lane)
+
+        return damage
+
     changes: dict[str, Callable[[Lane], None]] = {
-        "manifest cut in half": _write(parsed("manifest.json"), half),
-        "manifest empty": _write(parsed("manifest.json"), lambda content: b""),
-        "manifest of another form": _write(parsed("manifest.json"), lambda content: b"{}"),
-        "parse kept for the next one of garbage": _write(
-            parsed("partial_parse.msgpack"), lambda content: _garbage(100_000)
-        ),
-        "partial parse of garbage": _write(below("partial_parse.msgpack"), lambda content: _garbage(100_000)),
-        "partial parse cut in half": _write(below("partial_parse.msgpack"), half),
-        "partial parse empty": _write(below("partial_parse.msgpack"), lambda content: b""),
-        "results cut in half": _write(below("run_results.json"), half),
-        "number of dbt's process of garbage": _write(
-            lambda lane: lane.settings.state_dir / "tmp" / "dbt.pid", lambda content: _garbage(30)
-        ),
-        "its folder gone": gone,
+        "parsed manifest cut in half": parsed("manifest.json", half),
+        "parsed manifest empty": parsed("manifest.json", nothing),
+        "parsed manifest of another form": parsed("manifest.json", lambda content: b"{}"),
+        "partial parse of garbage": parsed("partial_parse.msgpack", garbage),
+        "all that was parsed cut in half": all_parsed(half),
+        "all that was parsed of garbage": all_parsed(garbage),
+        "manifest of the last build cut in half": built("manifest.json", half),
+        "partial parse of the last build of garbage": built("partial_parse.msgpack", garbage),
+        "results of the last build cut in half": built("run_results.json", half),
+        "number of dbt's process of garbage": _write(lambda lane: lane.settings.state_dir / "tmp" / "dbt.pid", garbage),
+        "its folders gone": gone,
         "a file in place of its folder": file_instead,
     }
     return [damaged("damaged files of dbt", name, change) for name, change in changes.items()]
+
+
+def forget_parsed(lane: Lane) -> None:
+    """Have the next refresh parse the project from nothing."""
+    for folder in lane.settings.state_dir.glob("parsed-*"):
+        shutil.rmtree(folder)
 
 
 def dagster_faults() -> list[Fault]:

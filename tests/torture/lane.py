@@ -220,6 +220,8 @@ class Lane:
     def open_runs(self) -> list[str]:
         """Dagster's runs that say they are going on."""
         storage = self.settings.dagster_home / "history" / "runs.db"
+        if not storage.exists():
+            return []
         with sqlite3.connect(f"file:{storage}?mode=ro", uri=True) as connection:
             rows = connection.execute(
                 "select run_id, status from runs where status not in ('SUCCESS', 'FAILURE', 'CANCELED')"

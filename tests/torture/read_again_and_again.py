@@ -2,12 +2,14 @@
 
     python read_again_and_again.py DATABASE STOP [PAUSE]
 
-Opens the published database read-only again and again, with PAUSE seconds between, until the file STOP exists. At the
-end it writes one line of JSON: how often it read, and what it saw of each release. What it looks for are the words
-"edition <number>" in texts of several tables, and the column edition of the source files.
+Opens the published database read-only again and again, with PAUSE seconds between, until the file STOP exists or the
+program that started it is gone. At the end it writes one line of JSON: how often it read, and what it saw of each
+release. What it looks for are the words "edition <number>" in texts of several tables, and the column edition of the
+source files.
 """
 
 import json
+import os
 import random
 import sys
 import time
@@ -31,7 +33,7 @@ HELD, SECONDS = 0.2, 3.0
 def look(database: str, chance: random.Random) -> tuple[str, dict[str, list[str]], dict[str, str]]:
     """One connection: the release it says it is, the editions each table names, and each table's content in short."""
     editions, contents = {}, {}
-    with duckdb.connect(database, read_only=True) as connection:
+    with duckdb.connect(database, read_only=True, config={"threads": 1}) as connection:
         names = connection.execute(
             "select table_name from duckdb_tables() where schema_name = 'marts' order by table_name"
         ).fetchall()
@@ -58,9 +60,9 @@ def look(database: str, chance: random.Random) -> tuple[str, dict[str, list[str]
 def main() -> None:
     """Read until told to stop."""
     database, stop, pause = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
-    chance = random.Random(duckdb.__version__)
+    chance, parent = random.Random(duckdb.__version__), os.getppid()
     reads, errors, seen = 0, [], {}
-    while not stop.exists():
+    while not stop.exists() and os.getppid() == parent:
         try:
             release_id, editions, contents = look(database, chance)
         except Exception as error:

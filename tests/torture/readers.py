@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestration import release
-from tests.torture.lane import Lane, stop_when_asked
+from tests.torture.lane import PATIENCE, Lane, stop_when_asked
 from tests.torture.survey import make_survey, read_rows, write_rows
 
 VERSIONS = ("1.2.2", "1.4.4", "1.5.6", "2.0.0")
+# Seconds between two reads, so that four readers leave something of the machine to the refresh.
+PAUSE = 0.2
 READER = Path(__file__).with_name("read_again_and_again.py")
 WRITER = """
 import sys, duckdb
@@ -78,7 +80,11 @@ def start_reader(name: str, database: Path, stop: Path, packages: Path | None = 
 
 def findings_of(reader: Reader) -> dict[str, Any]:
     """What a reader that was told to stop has to say."""
-    said, complaints = reader.process.communicate()
+    try:
+        said, complaints = reader.process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        reader.process.kill()
+        said, complaints = reader.process.communicate()
     if reader.process.returncode != 0:
         return {"version": reader.name, "reads": 0, "errors": [complaints.strip()[-1000:]], "seen": {}}
     findings: dict[str, Any] = json.loads(said)
@@ -189,7 +195,7 @@ def torture(folder: Path, cache: Path, count: int) -> tuple[list[dict[str, Any]]
         if reason := install(version, cache):
             missing.append(f"DuckDB {version} could not be installed: {reason}")
         else:
-            readers.append(start_reader(version, database, stop, cache / f"duckdb-{version}"))
+            readers.append(start_reader(version, database, stop, cache / f"duckdb-{version}", PAUSE))
     problems = []
     try:
         for number in range(2, count + 1):
