@@ -22,7 +22,7 @@ from orchestration.fingerprint import fingerprint_of
 from orchestration.lock import WriterLock
 from orchestration.registry import read_registry
 from orchestration.settings import Settings
-from orchestration.warehouse import connect, content_hash, tables_in
+from orchestration.warehouse import connect, content_hash, identifier, tables_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,6 +57,8 @@ WITHOUT_SUITE = ("column_dictionary", "release_info")
 ROWS_SHOWN = 5
 # Generic tests that return counts, whatever they look at; the rows that others return may be persons.
 AGGREGATING = ("no_nulls", "between")
+# The schema of the warehouse that holds the failing rows of the last build, one table a failed check.
+FAILURES = "failures"
 
 SCHEMA = """
 create schema if not exists gate;
@@ -189,7 +191,12 @@ def counts_of_build(run_results: Mapping[str, Any]) -> str:
 def problems_of_build(
     warehouse: "duckdb.DuckDBPyConnection", run_results: Mapping[str, Any], manifest: Mapping[str, Any]
 ) -> list[str]:
-    """One sentence for each node of a build that failed. Names the failing rows where they are aggregates."""
+    """One sentence for each node of a build that failed. Names the failing rows where they are aggregates.
+
+    All failing rows are kept in schema `failures` of the warehouse.
+    """
+    warehouse.execute(f"drop schema if exists {FAILURES} cascade")
+    warehouse.execute(f"create schema {FAILURES}")
     problems, consequences = [], []
     for result in run_results["results"]:
         unique_id, status = result["unique_id"], result["status"]
@@ -198,9 +205,11 @@ def problems_of_build(
         name = unique_id.split(".")[2]
         if unique_id.startswith("test.") and status in ("fail", "warn"):
             node = manifest["nodes"][unique_id]
+            relation = f"{FAILURES}.{identifier(node['alias'])}"
+            warehouse.execute(f"create table {relation} as {result['compiled_code']}")
             problems.append(
                 f"{_check_in_words(node, manifest)}: {result['failures']} found"
-                + _failing_rows(warehouse, node, manifest)
+                + _failing_rows(warehouse, relation, node, manifest)
             )
         else:
             consequences.append(f"{unique_id.split('.')[0]} {name} could not be built: {result['message']}")
@@ -237,12 +246,13 @@ def _check_in_words(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
     return f"check {node['name']} ({node['description'].rstrip('.')})"
 
 
-def _failing_rows(warehouse: "duckdb.DuckDBPyConnection", node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _failing_rows(
+    warehouse: "duckdb.DuckDBPyConnection", relation: str, node: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> str:
     kind = (node.get("test_metadata") or {}).get("name")
     layers = {(manifest["nodes"].get(d) or manifest["sources"][d])["schema"] for d in node["depends_on"]["nodes"]}
     if kind and kind not in AGGREGATING and not layers <= {"marts", "crosswalk"}:
         return "."
-    relation = f'"{node["schema"]}"."{node["alias"]}"'
     cursor = warehouse.execute(f"select * from {relation} limit {ROWS_SHOWN}")
     names = [column[0] for column in cursor.description or []]
     shown = [

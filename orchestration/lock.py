@@ -77,14 +77,20 @@ def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str, warehous
 
     They would keep the queue of runs waiting for ever.
     """
+    # A run of the UI that has not started may be about to; one of the command line starts as soon as it is there.
     running = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    begun = [*running, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
     return [
         run
-        for run in instance.get_runs(filters=dg.RunsFilter(statuses=running))
+        for run in instance.get_runs(filters=dg.RunsFilter(statuses=begun))
         if run.run_id != holder
         and (
             run.tags.get(WAREHOUSE) == str(warehouse)
-            or (run.remote_job_origin is not None and run.remote_job_origin.location_name == LOCATION)
+            or (
+                run.status in running
+                and run.remote_job_origin is not None
+                and run.remote_job_origin.location_name == LOCATION
+            )
         )
     ]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.registry import read_registry, verify_files
-from orchestration.release import clear_unfinished, demand_no_rollback
+from orchestration.release import clear_unfinished, current, demand_no_rollback
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
 def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     """The current release, if it is whole and the warehouse, as it stands, was published as it from these inputs."""
     from orchestration.gate import published_as
-    from orchestration.release import current, verify
+    from orchestration.release import verify
     from orchestration.warehouse import connect
 
     folder = current(settings)
@@ -105,6 +105,8 @@ def _dagster_instance(dagster_home: Path) -> "Iterator[dg.DagsterInstance]":
     import dagster as dg
     from sqlalchemy.exc import SQLAlchemyError
 
+    from orchestration.records import quick_records
+
     try:
         instance = dg.DagsterInstance.get()
     except Exception as error:
@@ -112,7 +114,7 @@ def _dagster_instance(dagster_home: Path) -> "Iterator[dg.DagsterInstance]":
             f"Dagster's records in {dagster_home} cannot be used ({type(error).__name__}).",
             ["Look at dagster.yaml there; removed, it is written anew by the next refresh."],
         ) from None
-    with instance:
+    with instance, quick_records():
         try:
             yield instance
         except (SQLAlchemyError, sqlite3.Error) as error:
@@ -128,7 +130,7 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Pat
     from orchestration.automation import reason_of
     from orchestration.build import build_definitions
     from orchestration.lock import WAREHOUSE
-    from orchestration.publish import FORCE_TAG
+    from orchestration.publish import FORCE_TAG, RELEASE_KEY
 
     class Progress(logging.Handler):
         """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
@@ -164,9 +166,8 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Pat
             failures = [event for event in result.all_events if event.is_step_failure]
             failures = failures or [event for event in result.all_events if event.is_run_failure]
             raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", [reason_of(e) for e in failures])
-    from orchestration import release
-
-    folder = release.current(settings)
-    if folder is None:
-        raise Refusal("The run succeeded but published nothing.")
+        if not result.asset_materializations_for_node(RELEASE_KEY.to_python_identifier()):
+            raise Refusal("The run succeeded but published nothing.", [f"See Dagster run {result.run_id}."])
+    folder = current(settings)
+    assert folder is not None  # The run has just switched to it.
     return folder

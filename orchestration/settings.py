@@ -83,6 +83,9 @@ class Settings:
 
     def export(self) -> None:
         """Put the paths into this process's environment, so that dbt and its profile see the same ones."""
+        # dbt takes each of its options from the environment, too: some leave checks out, some write answers to a log.
+        for variable in [name for name in os.environ if name.startswith("DBT_")]:
+            del os.environ[variable]
         os.environ.update(
             CMHS_RAW_DIR=str(self.raw_dir),
             CMHS_SEEDS_DIR=str(self.seeds_dir),

@@ -179,6 +179,8 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         target = settings.dbt_target_dir
         target.mkdir(parents=True, exist_ok=True)
         (target / "run_results.json").unlink(missing_ok=True)
+        # Where dbt writes what it asks of the database, before it does.
+        shutil.rmtree(target / "run", ignore_errors=True)
         with suppress(OSError):
             shutil.copy(parsed.with_name(PARTIAL), target)
         build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
@@ -187,7 +189,10 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
             events = list(build.stream())
             said = echo.getvalue().strip().splitlines()
         if not (target / "run_results.json").exists():
-            # Nothing was read yet, so its words are about the project and not about anybody's answers.
+            if (target / "run").exists():
+                # Its words may quote an answer.
+                raise Refusal("dbt left no results of its build.", ["Make room (`df -h`), then refresh."])
+            # Nothing was read yet, so they are about the project.
             raise Refusal("dbt stopped before it built anything.", said[-WORDS_OF_DBT:])
         manifest = json.loads((target / "manifest.json").read_text())
         run_results = gate.without_values(json.loads((target / "run_results.json").read_text()))
@@ -203,6 +208,11 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         context.log.info(f"dbt: {counts}")
         if problems:
             raise Refusal(f"dbt: {counts}. Nothing was published.", problems)
+        reported = {context.asset_key_for_output(e.output_name) for e in events if isinstance(e, dg.Output)}
+        if unreported := context.selected_asset_keys - reported:
+            # Dagster would skip what comes after them, the release included, and call that a success.
+            names = ", ".join(sorted(key.to_user_string() for key in unreported))
+            raise Refusal("dbt did not report all that it was to build; nothing was published.", [f"Missing: {names}."])
 
     return dbt_build
 

@@ -175,10 +175,11 @@ def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(
     """Otherwise it would keep the queue of runs waiting for ever."""
     ours = {"warehouse": str(small.settings.warehouse)}
     with dg.instance_for_test() as instance:
-        killed, of_another_warehouse, done = (
+        killed, killed_at_once, of_another_warehouse, done = (
             instance.create_run_for_job(dg.GraphDefinition(name="refresh").to_job(), tags=tags, status=status)
             for tags, status in (
                 (ours, dg.DagsterRunStatus.STARTED),
+                (ours, dg.DagsterRunStatus.NOT_STARTED),
                 ({"warehouse": "another"}, dg.DagsterRunStatus.STARTED),
                 (ours, dg.DagsterRunStatus.SUCCESS),
             )
@@ -196,6 +197,7 @@ def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(
             return found.status
 
         assert status_of(killed) == dg.DagsterRunStatus.FAILURE
+        assert status_of(killed_at_once) == dg.DagsterRunStatus.FAILURE
         assert status_of(of_another_warehouse) == dg.DagsterRunStatus.STARTED
         assert status_of(done) == dg.DagsterRunStatus.SUCCESS
 

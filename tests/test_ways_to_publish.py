@@ -2,14 +2,17 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 from conftest import LOOPBACK, UserInterface, Warehouse, run_command, serving
+from dagster_dbt import DbtCliResource
 
 from orchestration.build import build_definitions
+from orchestration.errors import Refusal
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.warehouse import connect
 
@@ -145,7 +148,15 @@ def test_the_request_of_a_sensor_publishes_nothing_that_was_not_checked(unchecke
 # ---------------------------------------------------------------------------------------- from the command line
 
 
-def test_a_refresh_lists_all_checks_that_were_weakened_or_left_out(small: Warehouse, tmp_path: Path) -> None:
+def with_options(*options: str) -> Callable[..., Any]:
+    """dbt's command line with more options than the project gives it."""
+    cli = DbtCliResource.cli
+    return lambda self, args, **more: cli(self, [*args, *options], **more)
+
+
+def test_a_refresh_lists_all_checks_that_were_weakened_or_left_out(
+    small: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They all pass, as far as they run: nothing but the gate could keep them from being published."""
     before = small.published_bytes()
     project = shutil.copytree(DBT_PROJECT_DIR, tmp_path / "project")
@@ -153,17 +164,59 @@ def test_a_refresh_lists_all_checks_that_were_weakened_or_left_out(small: Wareho
     for name, setting in ((downgraded, "severity='warn'"), (disabled, "enabled=false")):
         check = project / "tests" / f"{name}.sql"
         check.write_text("{{ config(" + setting + ") }}\n" + check.read_text(encoding="utf-8"), encoding="utf-8")
-    ran = run_command(small, "refresh", project=project, DBT_EXCLUDE_RESOURCE_TYPES="unit_test")
+    monkeypatch.setattr("orchestration.settings.DBT_PROJECT_DIR", project)
+    monkeypatch.setattr(DbtCliResource, "cli", with_options("--exclude-resource-type", "unit_test"))
 
-    assert ran.returncode == 1, ran.stdout
+    with pytest.raises(Refusal) as refused:
+        small.refresh()
+
     for words in (
         "may not be published",
         f"dbt test {downgraded} was downgraded to a warning.",
         f"dbt test {disabled} is disabled.",
         "has no recorded result in this build.",
     ):
-        assert words in ran.stderr
+        assert words in str(refused.value)
     assert small.published_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        # Dagster hears of no table, skips the release, and would call that a success.
+        (["--quiet"], "dbt did not report all that it was to build"),
+        (["--no-write-json"], "dbt left no results of its build"),
+    ],
+)
+def test_a_run_in_which_nothing_was_published_is_refused_and_quotes_nobody(
+    small: Warehouse, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    before = small.published_bytes()
+    monkeypatch.setattr(DbtCliResource, "cli", with_options(*options))
+
+    with pytest.raises(Refusal) as refused:
+        small.refresh(force=True)
+
+    assert words in str(refused.value)
+    assert "Running with dbt" not in str(refused.value)
+    assert small.published_bytes() == before
+
+
+def test_dbt_takes_no_option_from_the_environment(small: Warehouse) -> None:
+    """Some leave checks out, some keep Dagster from hearing of tables, some write answers into a log."""
+    before = small.settings.current_release.readlink()
+    ran = run_command(
+        small,
+        *("refresh", "--force"),
+        DBT_QUIET="true",
+        DBT_WRITE_JSON="false",
+        DBT_EXCLUDE_RESOURCE_TYPES="unit_test",
+        DBT_ENGINE_LOG_LEVEL_FILE="debug",
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert small.settings.current_release.readlink() != before
+    assert not list(small.folder.rglob("dbt.log"))
 
 
 def test_two_tests_of_one_name_do_not_get_as_far_as_a_build(small: Warehouse, tmp_path: Path) -> None:
