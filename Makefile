@@ -51,7 +51,7 @@ benchmark: .venv/installed ## how often intervals hold the truth, and what estim
 	$(BIN)/python benchmarks/estimation.py --folder data/benchmark > benchmarks/estimation.md
 
 torture: .venv/installed ## kill, starve, damage and deceive refreshes, read during publications (some hours)
-	$(BIN)/python -m tests.torture.kills --refreshes 200 --releases 100 > benchmarks/kills.md
+	$(BIN)/python -m tests.torture.kills --refreshes 200 --releases 40 > benchmarks/kills.md
 	$(BIN)/python -m tests.torture.faults > benchmarks/faults.md
 	$(BIN)/python -m tests.torture.readers --releases 50 > benchmarks/readers.md
 	$(BIN)/python -m tests.torture.mutations --count 2000 --through-refresh 50 --out benchmarks/mutations.md
