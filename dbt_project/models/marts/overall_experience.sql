@@ -20,6 +20,12 @@ geographies as (
 
 ),
 
+comparability as (
+
+    select * from {{ ref('comparability') }}
+
+),
+
 final as (
 
     select
@@ -33,13 +39,21 @@ final as (
         estimates.base,
         estimates.suppressed,
         estimates.suppression_reason,
-        estimates.data_provenance
+        estimates.data_provenance,
+        estimates.question_id,
+        estimates.question_label,
+        estimates.response,
+        not coalesce(comparability.comparable, true) as series_break_before
     from estimates
     inner join questions on estimates.question_id = questions.question_id
     inner join geographies
         on
             estimates.geography_level = geographies.geography_level
             and estimates.geography_code = geographies.geography_code
+    left join comparability
+        on
+            estimates.question_id = comparability.question_id
+            and estimates.survey_year = comparability.to_year
 
 )
 

@@ -40,7 +40,9 @@ final as (
         not coalesce(comparability.comparable, true) as series_break_before,
         estimates.suppressed,
         estimates.suppression_reason,
-        estimates.data_provenance
+        estimates.data_provenance,
+        estimates.question_id,
+        estimates.response
     from estimates
     inner join questions
         on
