@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from orchestration import gate
+from orchestration import gate, report
 from orchestration.comparison import Restatement, lost, restated, revealed_by, reviewed, same_people, withdrawn
 from orchestration.errors import Refusal
 from orchestration.lock import WriterLock, writer_lock
@@ -65,6 +65,7 @@ README = """\
 
 {provenance}
 
+report/index.html   the findings as a page; open it in a browser, it needs no network
 cmhs_marts.duckdb   all tables, schema marts; open it read-only (DuckDB 1.2 or later)
 parquet/, csv/      the same tables as files; in the CSV files a text that begins like a formula has ' before it
 restatements.csv    every value in print that this release gives otherwise
@@ -286,7 +287,9 @@ def _describe(
     earlier: Path | None,
     restatements: Sequence[Restatement],
 ) -> None:
-    """Write release.json, datapackage.json, the restatements and the readme into a release that is being built."""
+    """Write the page, release.json, datapackage.json, the restatements and the readme into a release that is being
+    built.
+    """  # fmt: skip
     keys = gate.keys_of_tables(settings)
     for table, description in tables.items():
         description["key"] = keys.get(table, [])
@@ -314,6 +317,13 @@ def _describe(
         }
         for (year, question), values in _by_question(restatements)
     ]
+    restates = {
+        "release_id": earlier and earlier.name,
+        "tolerance": tolerance,
+        "values": len(restatements),
+        "by_question": summary,
+    }
+    report.write(aside, restates)
     (aside / "README.txt").write_text(
         README.format(
             title=TITLE,
@@ -343,12 +353,7 @@ def _describe(
             kind: sum(check["kind"] == kind for check in evidence.checks) for kind in ("dbt", "expectation")
         },
         "suppressed_rows": suppressed,
-        "restates": {
-            "release_id": earlier and earlier.name,
-            "tolerance": tolerance,
-            "values": len(restatements),
-            "by_question": summary,
-        },
+        "restates": restates,
         "storage_version": STORAGE_VERSION,
         "versions": {"python": platform.python_version()}
         | {
