@@ -127,7 +127,7 @@ def _exceptions(info: Any) -> list[str]:
 def as_markdown(outcomes: list[Outcome]) -> str:
     """A table of expectations with what was found, for people; names and labels in it are text and nothing else."""
     rows = [
-        f"| {_as_text(o.expected)} | {o.status} | {o.failures} of {o.rows} rows | {_as_text(o.where) or '-'} |"
+        f"| {as_text(o.expected)} | {o.status} | {o.failures} of {o.rows} rows | {as_text(o.where) or '-'} |"
         for o in outcomes
     ]
     return "\n".join(["| expected | status | differ | where |", "|---|---|---|---|", *rows])
@@ -137,6 +137,6 @@ def as_markdown(outcomes: list[Outcome]) -> str:
 _MARKDOWN = str.maketrans({character: f"&#{ord(character)};" for character in "|[]`*\\"})
 
 
-def _as_text(text: str) -> str:
+def as_text(text: str) -> str:
     """A text on one line, with nothing in it that HTML or markdown would take for markup."""
     return html.escape(" ".join(text.split())).translate(_MARKDOWN)

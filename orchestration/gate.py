@@ -380,6 +380,18 @@ def _name_of_check(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"{kind} of {attached}" + (f".{node['column_name']}" if node.get("column_name") else "")
 
 
+def expected_of_check(node: Mapping[str, Any]) -> str:
+    """What a check of dbt expects, in words: its description, or a generic one's name and arguments."""
+    if not (test := node.get("test_metadata")):
+        return str(node["description"]).strip()
+    arguments = {key: value for key, value in test["kwargs"].items() if key not in ("model", "column_name")}
+    said = "; ".join(
+        f"{key} {', '.join(str(v) for v in value) if isinstance(value, list) else value}"
+        for key, value in arguments.items()
+    )
+    return f"{test['name'].replace('_', ' ')}: {node.get('column_name') or 'table'}" + (f" ({said})" if said else "")
+
+
 def keys_of_tables(settings: Settings) -> dict[str, list[str]]:
     """The columns that identify a row of each mart, as its check `unique_grain` says."""
     manifest = json.loads((settings.dbt_target_dir / "manifest.json").read_text(encoding="utf-8"))

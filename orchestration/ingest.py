@@ -402,7 +402,14 @@ def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinit
         code_version=",".join(file.sha256[:12] for file in files),
         description=(
             f"The files of wave {wave} as received: raw.responses_{wave} and, where the persons drawn come in "
-            f"a file of their own, raw.sampled_{wave}. Every value is text; nothing is recoded or dropped."
+            f"a file of their own, raw.sampled_{wave}. Every value is text; nothing is recoded or dropped.\n\n"
+            "Source and licence: "
+            + "; ".join(
+                dict.fromkeys(
+                    f"study {file.study_number or 'unknown'}, edition {file.edition}, {file.licence}" for file in files
+                )
+            )
+            + "."
         ),
     )
     def land(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> dg.MaterializeResult:
@@ -433,6 +440,7 @@ def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinit
                         ("columns", next(columns for path, _, columns in sizes if path == file.path)),
                         ("study number", file.study_number or "unknown"),
                         ("edition", file.edition),
+                        ("licence", file.licence),
                         ("provenance", file.provenance),
                     )
                 },

@@ -20,20 +20,25 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 from packaging.version import Version
 
+import expectations
 from orchestration import gate
 from orchestration.errors import Refusal
 from orchestration.fingerprint import dbt_project_digest, fingerprint_of, git_commit
+from orchestration.lineage import ROWS, VALUE, lineage_of_build
 from orchestration.lock import WriterLock
 from orchestration.registry import read_registry
 from orchestration.release import STORAGE_VERSION
 from orchestration.settings import DBT_PID, DBT_PROJECT_DIR, OWNERS, TEMPORARY, Settings
 from orchestration.warehouse import connect
+
+if TYPE_CHECKING:
+    import duckdb
 
 WORDS_OF_DBT = 10
 # Folders beside the warehouse with what dbt made of the project, by the project's digest.
@@ -45,8 +50,9 @@ PARTIAL = "partial_parse.msgpack"
 class WarehouseTranslator(DagsterDbtTranslator):
     """dbt nodes by layer: the key is layer/name, the group is the layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, project_dir: Path) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+        self.project_dir = project_dir
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Layer and the name of the table, as in ["marts", "estimates"]."""
@@ -63,8 +69,28 @@ class WarehouseTranslator(DagsterDbtTranslator):
     ) -> dg.AssetCheckSpec | None:
         """A dbt test as a check that says what it expects."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
-        description = self.get_resource_props(manifest, unique_id).get("description")
-        return spec._replace(description=description) if spec and description else spec
+        return spec and spec._replace(description=gate.expected_of_check(self.get_resource_props(manifest, unique_id)))
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """What the table holds, by which rule, and where its source and licence stand."""
+        path = dbt_resource_props["original_file_path"]
+        if dbt_resource_props["resource_type"] == "seed":
+            rule = f"Rule: {path} of the crosswalk, written by people, one fact a row."
+        else:
+            rule = (
+                f"Rule: {path} of the dbt project. Source and licence: marts/source_files, and the assets in the "
+                "group files that its lineage leads to."
+            )
+        return f"{dbt_resource_props['description'].strip()}\n\n{rule}"
+
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        """dbt's columns and types, and the file that says how the table is made."""
+        path = dbt_resource_props["original_file_path"]
+        code = dg.LocalFileCodeReference(file_path=str(self.project_dir / path), label=path)
+        return {
+            **super().get_metadata(dbt_resource_props),
+            "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[code]),
+        }
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
         """One team owns the warehouse."""
@@ -164,7 +190,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
 
     @dbt_assets(
         manifest=prepare_manifest(settings),
-        dagster_dbt_translator=WarehouseTranslator(),
+        dagster_dbt_translator=WarehouseTranslator(settings.dbt_project_dir),
         name="dbt_build",
     )
     def dbt_build(context: dg.AssetExecutionContext, dbt: WarehouseDbt, writer_lock: WriterLock) -> Iterator[Any]:
@@ -200,10 +226,12 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         with connect(settings.warehouse) as warehouse:
             tables = gate.record_build(warehouse, run_results, fingerprint, context.run.run_id)
             problems = gate.problems_of_build(warehouse, run_results, manifest)
+            lineage = {} if problems else lineage_of_build(settings, warehouse)
+            exclusions = "" if problems else _exclusions(warehouse)
         with warnings.catch_warnings():
             # The version of an output's data is a beta parameter of a pinned Dagster.
             warnings.simplefilter("ignore", category=dg.BetaWarning)
-            yield from (_with_table(context, event, tables) for event in events)
+            yield from (_recorded(context, event, tables, lineage, exclusions) for event in events)
         counts = gate.counts_of_build(run_results)
         context.log.info(f"dbt: {counts}")
         if problems:
@@ -217,19 +245,110 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
     return dbt_build
 
 
-def _with_table(context: dg.AssetExecutionContext, event: Any, tables: Mapping[tuple[str, str], gate.Table]) -> Any:
-    """A dbt event with the row count and content hash of the table that it made."""
+def _recorded(
+    context: dg.AssetExecutionContext,
+    event: Any,
+    tables: Mapping[tuple[str, str], gate.Table],
+    lineage: Mapping[str, Mapping[str, Any]],
+    exclusions: str,
+) -> Any:
+    """A dbt event with what an auditor asks of it.
+
+    Of a table its rows, content hash, columns and what they are made of, and of the exclusions what they are; of a
+    check what it found beside what it expects.
+    """
+    if isinstance(event, dg.AssetCheckResult):
+        failures = event.metadata["dagster_dbt/failed_row_count"].value
+        found = {"expected": "no row", "found": f"{failures} rows"}
+        return event._replace(metadata={**event.metadata, **{k: dg.TextMetadataValue(v) for k, v in found.items()}})
     if not isinstance(event, dg.Output):
         return event
     key = context.asset_key_for_output(event.output_name)
+    relation = ".".join(key.path)
     table = tables.get((key.path[0], key.path[-1]))
-    if table is None:
-        return event
+    metadata = {**event.metadata, **(_columns(lineage[relation]) if relation in lineage else {})}
+    if table is not None:
+        metadata["dagster/row_count"] = table.rows
+    if relation == "marts.exclusions" and exclusions:
+        metadata["statuses by wave and question"] = dg.MarkdownMetadataValue(exclusions)
     return dg.Output(
         None,
         output_name=event.output_name,
-        metadata={**event.metadata, "dagster/row_count": table.rows},
-        data_version=dg.DataVersion(table.content_hash) if table.content_hash else None,
+        metadata=metadata,
+        data_version=dg.DataVersion(table.content_hash) if table and table.content_hash else None,
+    )
+
+
+def _columns(relation: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a table as Dagster's metadata: types, words, and one step of lineage.
+
+    Dagster's own kind of column lineage does not tell values from what decides which rows count, and its open-source
+    UI does not show it: so it is a table in words, too.
+    """
+    columns = relation["columns"]
+    metadata: dict[str, Any] = {
+        "dagster/column_schema": dg.TableSchema(
+            columns=[dg.TableColumn(name, made["type"], made["description"]) for name, made in columns.items()]
+        )
+    }
+    if relation["kind"] == "model":
+        metadata["dagster/column_lineage"] = dg.TableColumnLineage(
+            {
+                name: [
+                    dg.TableColumnDep(dg.AssetKey(source.split(".")), column)
+                    for source, column in dict.fromkeys((s, c) for s, c, *_ in made["sources"] if c != ROWS)
+                ]
+                for name, made in columns.items()
+            }
+        )
+        metadata["made of"] = dg.MarkdownMetadataValue(
+            "\n".join(
+                [
+                    "| column | made of | rows counted by |",
+                    "|---|---|---|",
+                    *(f"| {name} | {_listed(made, True)} | {_listed(made, False)} |" for name, made in columns.items()),
+                ]
+            )
+        )
+    return metadata
+
+
+def _listed(made: Mapping[str, Any], values: bool) -> str:
+    """The sources of a column by table, as text of one line; of its value, or of what decides which rows count."""
+    by_table: dict[str, list[str]] = {}
+    for relation, column, kind, _ in made["sources"]:
+        if (kind == VALUE) == values and column not in by_table.setdefault(relation, []):
+            by_table[relation].append(column)
+    said = "; ".join(
+        f"{relation}: {', '.join('its rows' if name == ROWS else expectations.as_text(name) for name in names)}"
+        for relation, names in by_table.items()
+    )
+    return said or ("constants" if values and not made["sources"] else "-")
+
+
+def _exclusions(warehouse: "duckdb.DuckDBPyConnection") -> str:
+    """How many rows of each wave's file have which status, by question, as a table for people."""
+    rows = warehouse.execute(
+        "select survey_year, question_id, status, n from marts.exclusions order by survey_year, question_id"
+    ).fetchall()
+    statuses = [
+        status
+        for (status,) in warehouse.execute(
+            "select status from marts.exclusions group by status order by min(status_position)"
+        ).fetchall()
+    ]
+    counts: dict[tuple[int, str], dict[str, int]] = {}
+    for wave, question, status, n in rows:
+        counts.setdefault((wave, question), {})[status] = n
+    return "\n".join(
+        [
+            f"| wave | question | {' | '.join(expectations.as_text(status) for status in statuses)} |",
+            f"|---|---|{'---|' * len(statuses)}",
+            *(
+                f"| {wave} | {expectations.as_text(question)} | {' | '.join(str(of.get(s, 0)) for s in statuses)} |"
+                for (wave, question), of in counts.items()
+            ),
+        ]
     )
 
 
