@@ -478,3 +478,29 @@ def _slice_of(relation: Mapping[str, Any], where: Iterable[tuple[str, str]], que
     """Which slice of a relation is read under some conditions, or for a question."""
     by = relation.get("sliced_by")
     return dict(where).get(by, question_id if by == "question_id" else None) if by else None
+
+
+# ---------------------------------------------------------------------------------------- what a release tells of it
+
+
+def of_tables(relations: Mapping[str, Any], tables: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The lineage of some tables alone: the relations and columns that one of their columns is made of."""
+    reached: set[tuple[str, str]] = set()
+    for table in tables:
+        for column in relations[table]["columns"]:
+            reached |= upstream(relations, table, column).keys()
+    kept: dict[str, dict[str, Any]] = {}
+    for name, relation in relations.items():
+        if any(at == name for at, _ in reached):
+            kept[name] = _with_columns(relation, {column.lower() for at, column in reached if at == name})
+            if "slices" in relation:
+                kept[name]["slices"] = {
+                    value: _with_columns(part, set(map(str.lower, kept[name]["columns"])))
+                    for value, part in relation["slices"].items()
+                }
+    return kept
+
+
+def _with_columns(relation: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    columns = {name: made for name, made in relation["columns"].items() if name.lower() in names}
+    return {**relation, "columns": columns}

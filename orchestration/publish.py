@@ -23,6 +23,7 @@ import dagster as dg
 from orchestration import gate, report
 from orchestration.comparison import Restatement, lost, restated, revealed_by, reviewed, same_people, withdrawn
 from orchestration.errors import Refusal
+from orchestration.lineage import lineage_of_build
 from orchestration.lock import WriterLock, writer_lock
 from orchestration.registry import sha256_of
 from orchestration.release import (
@@ -49,6 +50,7 @@ from orchestration.release import (
     tables_of,
     verify,
 )
+from orchestration.report.lineage import statuses_of, write_lineage
 from orchestration.settings import OWNERS, Settings
 from orchestration.warehouse import connect, literal
 
@@ -69,6 +71,7 @@ report/index.html   the findings as a page; open it in a browser, it needs no ne
 cmhs_marts.duckdb   all tables, schema marts; open it read-only (DuckDB 1.2 or later)
 parquet/, csv/      the same tables as files; in the CSV files a text that begins like a formula has ' before it
 restatements.csv    every value in print that this release gives otherwise
+report/lineage/     what each column is made of, back to the files as received
 datapackage.json    what the tables and columns mean (Frictionless)
 release.json        how the release was made: inputs, checks, content hashes
 
@@ -94,6 +97,7 @@ def _publish(settings: Settings, force: bool) -> Path:
         evidence = gate.demand_evidence(warehouse, settings)
         build = evidence.build
         published_before = gate.published_as(warehouse) == (build.release_id, build.fingerprint)
+        lineage, statuses = lineage_of_build(settings, warehouse), statuses_of(warehouse)
     if settings.current_release.exists() and not settings.current_release.is_symlink():
         raise Refusal(
             f"{settings.current_release} is no link, so it cannot be switched to a new release.",
@@ -134,6 +138,8 @@ def _publish(settings: Settings, force: bool) -> Path:
             )
         earlier = _last_whole(settings, info["provenance"])
         restatements = _history(settings, earlier, aside, info["restatement_tolerance"])
+        with open_release(aside) as connection:
+            write_lineage(connection, aside, lineage, statuses, gate.PUBLISHED_TABLES, info)
         _describe(settings, aside, evidence, tables, info, earlier, restatements)
         problems = verify(aside)
         if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
