@@ -107,6 +107,23 @@ def guard() -> None:
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+@main.command()
+@click.argument("number", metavar="MART.COLUMN")
+@click.option("--where", "conditions", multiple=True, help="Which row: comparisons with constants; may be repeated.")
+@click.option("--release", "release_id", default="current", show_default=True, help="Id of the release.")
+@AS_JSON
+def explain(number: str, conditions: tuple[str, ...], release_id: str, as_json: bool) -> None:
+    """Who and what is behind one published number, from its release alone.
+
+    As in: cmhs explain estimates.pct --where "survey_year = 2017 and question_id = 'listened_to'" --where response=yes
+    """
+    from orchestration.explain import explain as run
+    from orchestration.explain import in_words
+
+    explained = run(_folder(release_id), number, conditions)
+    click.echo(json.dumps(explained, indent=2, default=str) if as_json else in_words(explained))
+
+
 @main.group()
 def releases() -> None:
     """Look at published releases, compare them, go back to an earlier one."""

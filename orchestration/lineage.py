@@ -504,3 +504,43 @@ def of_tables(relations: Mapping[str, Any], tables: Iterable[str]) -> dict[str, 
 def _with_columns(relation: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     columns = {name: made for name, made in relation["columns"].items() if name.lower() in names}
     return {**relation, "columns": columns}
+
+
+def in_order(relations: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Relations in the order of a path back: each before everything that it reads."""
+    wanted = list(names)
+    done: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in wanted and name not in done:
+            relation = relations[name]
+            for part in [relation, *relation.get("slices", {}).values()]:
+                made = (source for each in part["columns"].values() for source in each.get("sources", []))
+                for source, *_ in [*part["rows"], *made]:
+                    if source != name:
+                        visit(source)
+            done.append(name)
+
+    for name in wanted:
+        visit(name)
+    return done[::-1]
+
+
+def raw_columns(
+    relations: Mapping[str, Any], steps: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], dict[int, list[str]]]:
+    """Which columns of each wave's files the columns among some steps are read from, by (relation, column) and wave.
+
+    Only columns that are read from a file have an entry.
+    """
+    found: dict[tuple[str, str], dict[int, list[str]]] = {}
+    for at, name in steps:
+        made = relations[at]["columns"].get(name, {})
+        for source, column, _, where in made.get("sources", []):
+            if relations[source].get("sliced_by") != "survey_year":
+                continue
+            for file, header, *_ in made_of(relations[source], column, _slice_of(relations[source], where, None)):
+                if relations[file]["kind"] == "file" and header != ROWS:
+                    headers = found.setdefault((at, name), {}).setdefault(relations[file]["wave"], [])
+                    headers += [header] if header not in headers else []
+    return dict(sorted(found.items()))
