@@ -1,4 +1,4 @@
-"""`cmhs explain`: what it says of a number is what the marts say, from the release alone, and it can do nothing else."""
+"""`cmhs explain`: what it says of a number is what the marts say, from the release alone; it can do nothing else."""
 
 import json
 import shutil

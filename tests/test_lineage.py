@@ -87,8 +87,8 @@ QUERIES = {
         },
     ),
     "a left join": (
-        "select name, sum(id) as total from raw.people as p left join seeds.trusts as t on p.trust = t.trust group by 1",
-        {"name": "trusts.name", "total": f"people.id | {PEOPLE} people.trust trusts.* trusts.name trusts.trust"},
+        "select name, sum(id) as all_ids from raw.people p left join seeds.trusts t on p.trust = t.trust group by 1",
+        {"name": "trusts.name", "all_ids": f"people.id | {PEOPLE} people.trust trusts.* trusts.name trusts.trust"},
     ),
     "group by and having": (
         "select trust, avg(age) as mean from raw.people group by trust having count(answer) > 9",
