@@ -109,20 +109,28 @@ def _only_row(
         reason = str(error).splitlines()[0]
         raise Refusal(f"The condition cannot be used on {table}: {reason}") from None
     rows = [dict(zip(columns, values, strict=True)) for values in cursor.fetchall()]
-    if len(rows) == 1:
-        return rows[0]
+    key = described["key"] or columns
     if not rows:
-        rows = [dict(zip(columns, values, strict=True)) for values in connection.sql(f"from marts.{table}").fetchall()]
-        headline, advice = f"No row of {table} is so.", "The table has"
-    else:
-        headline, advice = f"{len(rows):,} rows of {table} are so; one is needed.", "Narrow it down by"
-    problems = []
-    for key in described["key"] or columns:
-        values = sorted({row[key] for row in rows}, key=lambda value: (value is None, value))
-        if len(values) > 1 or "No row" in headline:
+        there = connection.execute(f"select {', '.join(key)} from marts.{table}").fetchall()
+        values = _differing([dict(zip(key, row, strict=True)) for row in there])
+        raise Refusal(f"No row of {table} is so.", [f"The table has {each}." for each in values])
+    if len(rows) > 1:
+        values = _differing([{name: row[name] for name in key} for row in rows])
+        raise Refusal(
+            f"{len(rows):,} rows of {table} are so; one is needed.", [f"Narrow it down by {each}." for each in values]
+        )
+    return rows[0]
+
+
+def _differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns in which some rows differ, each with its values in words."""
+    said = []
+    for name in rows[0] if rows else ():
+        values = sorted({row[name] for row in rows}, key=lambda value: (value is None, value))
+        if len(values) > 1:
             more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-            problems.append(f"{advice} {key}: {', '.join(map(str, values[:SHOWN]))}{more}.")
-    raise Refusal(headline, problems)
+            said.append(f"{name}: {', '.join(map(str, values[:SHOWN]))}{more}")
+    return said
 
 
 def _filter(table: str, condition: str, columns: Sequence[str]) -> str:
