@@ -285,7 +285,9 @@ def _wave_in_words(wave: Mapping[str, Any]) -> list[str]:
         lines.append(f"                design effect {weights['design_effect']:.2f}")
     if wave["raw_columns"]:
         lines.append("  raw columns")
-        lines += [f"    {read:<58} {', '.join(headers)}" for read, headers in wave["raw_columns"].items()]
+        for read, headers in wave["raw_columns"].items():
+            wrapped = textwrap.wrap(", ".join(headers), WIDTH - 62)
+            lines += [f"    {read if at == 0 else '':<58} {part}" for at, part in enumerate(wrapped)]
     lines.append("  files")
     for file in wave["files"]:
         lines += [

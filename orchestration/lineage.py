@@ -331,7 +331,7 @@ def lineage_of_build(settings: Settings, warehouse: "duckdb.DuckDBPyConnection")
         if node["resource_type"] == "model" and node.get("compiled_code") and name in catalogue
     }
     relations = _files(warehouse)
-    analysed = _analysed(settings.state_dir / CACHE, compiled, catalogue) | _stacked(relations)
+    analysed = _analysed(settings.state_dir / CACHE, compiled, catalogue) | _stacked(relations, catalogue)
     for name, columns in catalogue.items():
         node, made = nodes[name], analysed.get(name, {})
         described = {key.lower(): column["description"].strip() for key, column in node["columns"].items()}
@@ -345,7 +345,7 @@ def lineage_of_build(settings: Settings, warehouse: "duckdb.DuckDBPyConnection")
                 column: {
                     "type": kind,
                     "description": described.get(column.lower(), ""),
-                    **made.get("columns", {}).get(column.lower(), {}),
+                    **made.get("columns", {}).get(column, {}),
                 }
                 for column, kind in columns.items()
             },
@@ -365,9 +365,10 @@ def _analysed(path: Path, compiled: Mapping[str, str], catalogue: Catalogue) -> 
         from sqlglot.errors import SqlglotError
 
         schema = schema_of(catalogue)
+        names = {(relation, column.lower()): column for relation, columns in catalogue.items() for column in columns}
         for name in missing:
             try:
-                known[digests[name]] = _of_model(model_lineage(compiled[name], schema))
+                known[digests[name]] = _of_model(model_lineage(compiled[name], schema), names)
             except SqlglotError as error:
                 raise Refusal(f"The lineage of {name} cannot be read from its SQL.", [str(error)]) from None
         whole = path.with_suffix(".new")
@@ -376,22 +377,26 @@ def _analysed(path: Path, compiled: Mapping[str, str], catalogue: Catalogue) -> 
     return {name: known[digest] for name, digest in digests.items()}
 
 
-def _of_model(model: Model) -> dict[str, Any]:
-    whole = _of_lineage(model)
+def _of_model(model: Model, names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """A model's lineage as JSON holds it; `names` has every column as its relation spells it, by its lower case."""
+    whole = _of_query_as_json(model, names)
     if model.sliced_by is None:
         return whole
     # Most columns are made of the same ones whatever the slice.
-    slices = {value: _of_lineage(query) for value, query in model.slices.items()}
+    slices = {value: _of_query_as_json(query, names) for value, query in model.slices.items()}
     for each in slices.values():
         each["columns"] = {name: made for name, made in each["columns"].items() if made != whole["columns"][name]}
     return whole | {"sliced_by": model.sliced_by, "slices": slices}
 
 
-def _of_lineage(query: Query) -> dict[str, Any]:
+def _of_query_as_json(query: Query, names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    def listed(sources: Iterable[Source]) -> list[list[Any]]:
+        return [[at, names.get((at, column), column), *more] for at, column, *more in sorted(sources)]
+
     return {
-        "rows": [list(source) for source in sorted(query.rows)],
+        "rows": listed(query.rows),
         "columns": {
-            name: {"sources": [list(source) for source in sorted(made.sources)], "how": [list(s) for s in made.how]}
+            name: {"sources": listed(made.sources), "how": [list(step) for step in made.how]}
             for name, made in query.columns.items()
         },
     }
@@ -420,18 +425,22 @@ def _files(warehouse: "duckdb.DuckDBPyConnection") -> dict[str, dict[str, Any]]:
     return relations
 
 
-def _stacked(files: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _stacked(files: Mapping[str, Mapping[str, Any]], catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """The views that have the files of one role one above the other: each wave's rows are its own file's."""
     views: dict[str, dict[str, Any]] = {}
     for name, file in files.items():
-        view = views.setdefault(
-            f"raw.{file['role']}", {"rows": [], "columns": {}, "sliced_by": "survey_year", "slices": {}}
-        )
+        relation = f"raw.{file['role']}"
+        spelt = {column.lower(): column for column in catalogue.get(relation, {})}
+        view = views.setdefault(relation, {"rows": [], "columns": {}, "sliced_by": "survey_year", "slices": {}})
         rows = [[name, ROWS, CHOICE, []]]
-        columns = {column.lower(): {"sources": [[name, column, VALUE, []]], "how": []} for column in file["columns"]}
+        columns = {
+            spelt[column.lower()]: {"sources": [[name, column, VALUE, []]], "how": []}
+            for column in file["columns"]
+            if column.lower() in spelt
+        }
         columns["_row"] = {"sources": rows, "how": []}
         view["slices"][str(file["wave"])] = {"rows": rows, "columns": columns}
-        view["rows"] += rows
+        view["rows"] = view["rows"] + rows
         for column, made in columns.items():
             whole = view["columns"].setdefault(column, {"sources": [], "how": []})
             whole["sources"] = whole["sources"] + made["sources"]
@@ -491,18 +500,16 @@ def of_tables(relations: Mapping[str, Any], tables: Iterable[str]) -> dict[str, 
             reached |= upstream(relations, table, column).keys()
     kept: dict[str, dict[str, Any]] = {}
     for name, relation in relations.items():
-        if any(at == name for at, _ in reached):
-            kept[name] = _with_columns(relation, {column.lower() for at, column in reached if at == name})
+        names = {column for at, column in reached if at == name}
+        if names:
+            kept[name] = _with_columns(relation, names)
             if "slices" in relation:
-                kept[name]["slices"] = {
-                    value: _with_columns(part, set(map(str.lower, kept[name]["columns"])))
-                    for value, part in relation["slices"].items()
-                }
+                kept[name]["slices"] = {value: _with_columns(part, names) for value, part in relation["slices"].items()}
     return kept
 
 
 def _with_columns(relation: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    columns = {name: made for name, made in relation["columns"].items() if name.lower() in names}
+    columns = {name: made for name, made in relation["columns"].items() if name in names}
     return {**relation, "columns": columns}
 
 

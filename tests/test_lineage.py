@@ -195,11 +195,18 @@ def test_every_published_column_leads_to_a_file_or_the_crosswalk_or_is_a_constan
             if not ends & {"file", "seed", "raw"}:
                 constants.add(f"{table}.{column}")
 
-    about_the_release = ("release_id", "published_at", "git_commit", "storage_version", "restatement_tolerance")
+    # What the crosswalk writes into the SQL of a wave, what tells rows of one table apart, and what the run is told.
     assert constants == {
+        *(f"{table}.survey_year" for table in ("response_rates", "trust_band_counts", "weight_cells")),
+        *("weighting_effect.survey_year", "weighting_effect.scheme", "estimates.breakdown", "means.breakdown"),
         *(f"column_dictionary.{column}" for column in relations["marts.column_dictionary"]["columns"]),
-        *(f"release_info.{column}" for column in about_the_release),
+        *("release_info.release_id", "release_info.published_at", "release_info.git_commit"),
+        *("release_info.storage_version", "release_info.restatement_tolerance"),
     }
+    for relation in relations.values():
+        if relation["kind"] == "model":
+            for name, made in relation["columns"].items():
+                assert made["sources"] or made["how"], name
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -320,7 +327,7 @@ def test_dagster_has_columns_and_lineage_of_every_table_that_dbt_made(
     assert of_pct.deps_by_column["pct"] == [dg.TableColumnDep(dg.AssetKey(["marts", "estimates"]), "pct")]
     of_code = found["staging.stg_responses"]["dagster/column_lineage"].value
     assert isinstance(of_code, dg.TableColumnLineage)
-    assert {dep.column_name for dep in of_code.deps_by_column["answer_contact_care_coordinator"]} == {"q2", "q3"}
+    assert {dep.column_name for dep in of_code.deps_by_column["answer_contact_care_coordinator"]} == {"Q2", "Q3"}
     assert "| pct | marts.estimates: pct | - |" in str(found["marts.contact_care_coordinator"]["made of"].value)
     statuses = str(found["marts.exclusions"]["statuses by wave and question"].value)
     assert statuses.splitlines()[0].startswith("| wave | question | not_asked | duplicate |")

@@ -76,6 +76,10 @@ function table(caption, head, rows) {
       element("tbody", {}, ...body)));
 }
 
+function wide(rem, ...content) {
+  return element("div", { style: `min-width: ${rem}rem` }, ...content);
+}
+
 function listed(items, nothing = "") {
   return items.length ? items.flatMap((item, at) => [...(at ? [", "] : []), element("code", {}, item)]) : [nothing];
 }
@@ -105,7 +109,7 @@ function section(name, steps) {
     const made = relation.columns[step.name] ?? {};
     const how = (made.how ?? []).map(([place, sql, where]) =>
       element("li", {}, element("code", {}, sql + (where ? ` where ${where}` : "")), place ? ` (in ${place})` : ""));
-    return [step.name, step.value ? "value" : "which rows count", made.description ?? "",
+    return [step.name, step.value ? "value" : "rows that count", wide(12, made.description ?? ""),
       how.length ? element("ol", {}, ...how) : relation.kind === "model" ? "taken over as it is" : ""];
   });
   const content = [element("h3", {}, element("code", {}, name)),
@@ -132,9 +136,10 @@ function show(name, column, question) {
       + `${models.filter((at) => relations[at].kind === "seed").length} tables of the crosswalk and `
       + `${models.filter((at) => relations[at].kind === "file").length} files.`));
   if (raw.length) path.append(table(`Raw columns${about}, by wave`, ["Read as", "In words", ...waves.map(String)],
-    raw.map(([at, read, byWave]) => [element("code", {}, `${at.split(".")[1]}.${read}`), relations[at].columns[read].description,
+    raw.map(([at, read, byWave]) => [wide(12, element("code", {}, `${at.split(".")[1]}.${read}`)),
+      wide(14, relations[at].columns[read].description),
       ...waves.map((wave) => [...(byWave[wave] ?? [["–", ""]])].map(([header, label]) =>
-        element("div", { style: "min-width: 9rem" }, element("code", {}, header), label ? ` ${label}` : "")))])));
+        wide(9, element("code", {}, header), label ? ` ${label}` : "")))])));
   for (const at of models.filter((at) => relations[at].kind !== "file")) path.append(section(at, steps.filter((step) => step.at === at)));
   const files = models.filter((at) => relations[at].kind === "file");
   if (files.length) path.append(element("section", {}, element("h3", {}, "The files as received"),
