@@ -189,3 +189,14 @@ def test_the_command_prints_words_or_json_and_shows_no_traceback(hand_worked: Wa
     assert refused.returncode == 1
     assert "REFUSED: There is no table nowhere." in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_example_of_the_audit_page_is_what_the_command_says(six_waves: Warehouse) -> None:
+    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    [_, *shown, dots] = page.split("```text\n")[1].split("\n```")[0].splitlines()
+    assert dots == "  ..."
+    assert len(shown) > 50
+
+    said = in_words(explain(folder_of(six_waves), "contact_care_coordinator.pct", ["survey_year=2017"]))
+
+    assert said.splitlines()[1 : len(shown) + 1] == shown
