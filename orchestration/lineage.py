@@ -371,9 +371,12 @@ def _analysed(path: Path, compiled: Mapping[str, str], catalogue: Catalogue) -> 
                 known[digests[name]] = _of_model(model_lineage(compiled[name], schema), names)
             except SqlglotError as error:
                 raise Refusal(f"The lineage of {name} cannot be read from its SQL.", [str(error)]) from None
+        text = json.dumps({digest: known[digest] for digest in digests.values()})
         whole = path.with_suffix(".new")
-        whole.write_text(json.dumps({digest: known[digest] for digest in digests.values()}), encoding="utf-8")
+        whole.write_text(text, encoding="utf-8")
         whole.replace(path)
+        # What is told is the same, whether it is new or was kept.
+        known = json.loads(text)
     return {name: known[digest] for name, digest in digests.items()}
 
 

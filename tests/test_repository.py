@@ -109,7 +109,9 @@ def test_purge_removes_what_a_deposit_left_and_keeps_the_deposit(small: Warehous
     assert registry.exists()
 
 
-@pytest.mark.parametrize("command", [[], ["refresh"], ["releases"], ["releases", "show"], ["ui"], ["purge"], ["guard"]])
+@pytest.mark.parametrize(
+    "command", [[], ["refresh"], ["releases"], ["releases", "show"], ["ui"], ["purge"], ["guard"], ["explain"]]
+)
 def test_every_command_explains_itself(command: list[str]) -> None:
     shown = CliRunner().invoke(main, [*command, "--help"])
     assert shown.exit_code == 0
