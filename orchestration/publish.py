@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from orchestration import gate, report
+from orchestration import dbt_docs, gate, report
 from orchestration.comparison import Restatement, lost, restated, revealed_by, reviewed, same_people, withdrawn
 from orchestration.errors import Refusal
 from orchestration.lineage import lineage_of_build
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 RELEASE_KEY = dg.AssetKey(["published", "release"])
 # A run with this tag publishes also what a rollback withdrew.
 FORCE_TAG = "force"
+DBT_DOCS = "report/dbt/index.html"
 RESTATEMENTS = "restatements.csv"
 RESTATEMENT_COLUMNS = [*(field.name for field in fields(Restatement)), "difference"]
 README = """\
@@ -74,6 +75,7 @@ restatements.csv    every value in print that this release gives otherwise
 report/lineage/     what each column is made of, back to the files as received
 datapackage.json    what the tables and columns mean (Frictionless)
 release.json        how the release was made: inputs, checks, content hashes
+report/dbt/         every model and column, its SQL and its checks: open index.html in a browser (dbt docs)
 
 {history}
 """
@@ -129,6 +131,7 @@ def _publish(settings: Settings, force: bool) -> Path:
     try:
         with confined_connection(aside, warehouse=settings.warehouse) as connection:
             _copy_tables(connection, aside)
+            dbt_docs.write(aside / DBT_DOCS, connection, settings.dbt_target_dir / "manifest.json")
         tables, info = tables_of(aside), _release_info(aside)
         checked = evidence.content_hashes
         if changed := [name for name, table in tables.items() if table["content_hash"] != checked.get(name)]:

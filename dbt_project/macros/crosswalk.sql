@@ -3,7 +3,6 @@
     columns differently, so the SQL that picks and decodes them is written out from the seeds, wave by wave.
 -#}
 
-{#- The rows of a query over seeds as a list of dictionaries; nothing while dbt only parses. -#}
 {% macro crosswalk_rows(query) %}
     {%- set rows = [] -%}
     {%- if execute -%}
@@ -13,22 +12,18 @@
     {{ return(rows) }}
 {% endmacro %}
 
-{#- Question ids in their order. -#}
 {% macro question_ids() %}
     {{ return(crosswalk_rows('select question_id from ' ~ ref('questions') ~ ' order by position, question_id')
         | map(attribute='question_id') | list) }}
 {% endmacro %}
 
-{#- Questions that some wave routes people past. -#}
 {% macro routed_question_ids() %}
     {{ return(crosswalk_rows('select distinct question_id from ' ~ ref('routing') ~ ' order by question_id')
         | map(attribute='question_id') | list) }}
 {% endmacro %}
 
-{#- A text as an SQL literal. -#}
 {% macro literal(text) %}{{ return("'" ~ (text | string | replace("'", "''")) ~ "'") }}{% endmacro %}
 
-{#- A raw column's text without surrounding white space; NULL where nothing is left, or where there is no column. -#}
 {% macro raw_text(column) %}
     {%- if column -%}
         {{ return("nullif(trim(" ~ adapter.quote(column | replace('"', '""')) ~ "), '')") }}
@@ -37,7 +32,6 @@
     {%- endif -%}
 {% endmacro %}
 
-{#- SQL that turns a raw code into its value by the rows {code, value} of key_codes. -#}
 {% macro decode(text, codes) %}
     {%- if not codes -%}{{ return('cast(null as string)') }}{%- endif -%}
     {%- set branches = [] -%}
@@ -48,10 +42,6 @@
     {{ return('case ' ~ text ~ ' ' ~ branches | join(' ') ~ ' end') }}
 {% endmacro %}
 
-{#-
-    SQL for the age band of one source of age: a band's id, `under_minimum`, or NULL where there is no plausible age.
-    `variable` is a row of key_variables or none, `wave` a row of waves, `bands` the wave's rows of age_bands.
--#}
 {% macro age_band(variable, wave, bands, codes) %}
     {%- if not variable -%}{{ return('cast(null as string)') }}{%- endif -%}
     {%- set text = raw_text(variable.raw_column) -%}

@@ -1,11 +1,5 @@
-{#- The 97.5 % quantile of the standard normal distribution. -#}
 {% macro normal_quantile() %}{{ return('cast(1.959963984540054 as double)') }}{% endmacro %}
 
-{#-
-    The 97.5 % quantile of Student's t distribution. `tabled` is the quantile of the seed t_quantiles, NULL above its
-    last row; there the Cornish-Fisher expansion in 1 / df takes over, five terms of which are good for 1e-14
-    (Abramowitz and Stegun 1964, 26.7.5).
--#}
 {% macro t_quantile(df, tabled) -%}
     {%- set z = 1.959963984540054 -%}
     {%- set terms = [
@@ -25,7 +19,6 @@
     end
 {%- endmacro %}
 
-{#- A polynomial by Horner's rule, in doubles; the coefficients from the highest power down. -#}
 {% macro polynomial(x, coefficients) -%}
     {%- set value = namespace(sql='cast(' ~ coefficients[0] ~ ' as double)') -%}
     {%- for coefficient in coefficients[1:] -%}
@@ -34,10 +27,6 @@
     {{ return(value.sql) }}
 {%- endmacro %}
 
-{#-
-    Two-sided p-value of a standard normal deviate, by Cody's rational approximations of the error function (Math. Comp.
-    23, 1969, 631-637) in the form that they have for the normal distribution: relative error below 1e-12.
--#}
 {% macro normal_p_value(z) -%}
     {%- set y = 'abs(' ~ z ~ ')' -%}
     {%- set y2 = '(' ~ y ~ ' * ' ~ y ~ ')' -%}
@@ -66,10 +55,6 @@
     end
 {%- endmacro %}
 
-{#-
-    One end of the Wilson interval of a proportion (Wilson, JASA 22, 1927, 209-212) with the effective number of persons
-    and the t quantile in place of their number and z; `sign` is + or -.
--#}
 {% macro wilson(p, n, t, sign) -%}
     case
         when {{ t }} is null then null

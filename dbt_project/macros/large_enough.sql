@@ -1,4 +1,3 @@
-{#- Whether a weight cell can carry a weight: enough respondents, and none without anybody drawn. -#}
 {% macro large_enough(cell) -%}
     {{ cell }}.run_responded >= {{ cell }}.min_cell and {{ cell }}.run_sampled > 0
 {%- endmacro %}

@@ -1,4 +1,3 @@
-{#- Why a row is hidden: one sentence for small bases and for those hidden with them, which must not be told apart. -#}
 {% macro suppression_reason(suppressed) -%}
     case
         when {{ suppressed }}
@@ -6,7 +5,6 @@
     end
 {%- endmacro %}
 
-{#- A figure as it may leave the warehouse: NULL where hidden, with `digits` decimals where exact figures tell too much. -#}
 {% macro released(figure, digits, row='suppression') -%}
     case
         when {{ row }}.suppressed then null

@@ -1,4 +1,3 @@
-{#- No value lies outside the two bounds; NULL passes. Returns the number of rows that do. -#}
 {% test between(model, column_name, low, high) %}
 select count(*) as n
 from {{ model }}

@@ -1,4 +1,3 @@
-{#- Lower-case letters, digits and underscores, a letter first: the value becomes part of a column's name. -#}
 {% test is_identifier(model, column_name) %}
 select {{ column_name }}
 from {{ model }}

@@ -1,4 +1,3 @@
-{#- The column has a value in every row. Returns the number of rows without, not the rows: they are persons. -#}
 {% test no_nulls(model, column_name) %}
 select
     survey_year,

@@ -1,4 +1,3 @@
-{#- No two rows are the same in all these columns; returns each key that occurs more than once. -#}
 {% test unique_grain(model, columns) %}
 select
     {{ columns | join(', ') }},
