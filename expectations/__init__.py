@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestration.progress import tell
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -65,13 +67,16 @@ def check_ids(name: str) -> list[str]:
 def run_suites(warehouse: "duckdb.DuckDBPyConnection") -> list[Outcome]:
     """Run every suite against the warehouse; one outcome for each expectation."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    names = suite_names()
+    tell("Great Expectations: suites", 0, len(names))
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     outcomes = []
-    for name in suite_names():
+    for done, name in enumerate(names):
+        tell("Great Expectations: suites", done, len(names))
         description = _suite(name)
         keys = description["meta"]["keys"]
         frame = warehouse.execute((FOLDER / f"{name}.sql").read_text(encoding="utf-8")).df()

@@ -6,25 +6,71 @@ Belongs here: arguments, printing, exit codes. Does not: doing anything.
 import json
 import os
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestration.errors import Refusal
 from orchestration.settings import ROOT, Settings
+from orchestration.terminal import progress, refusal_in_words
+
+if TYPE_CHECKING:
+    from orchestration.refresh import Refreshed
+
+
+AS_JSON = "as_json"
+# What the shell says, too, of a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """Turns a refusal into its words and exit code 1: a user's mistake shows no traceback."""
+    """Turns a refusal into words and exit code 1, and Ctrl-C into words and 130: nobody is shown a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except (Refusal, OSError) as refusal:
-            click.echo(f"\nREFUSED: {refusal}", err=True)
+            if ctx.meta.get(AS_JSON):
+                click.echo(json.dumps(_refused(refusal), indent=2))
+            else:
+                click.echo("\n" + refusal_in_words(refusal, _what_stays(ctx)), err=True)
             sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("\n" + "\n".join(["Interrupted.", *_what_stays(ctx)]), err=True)
+            sys.exit(INTERRUPTED)
+
+
+def _refused(refusal: Refusal | OSError) -> dict[str, Any]:
+    if not isinstance(refusal, Refusal):
+        return {"refused": str(refusal), "problems": []}
+    causes = [words for cause in refusal.causes for words in (cause.headline, *cause.problems)]
+    return {"refused": refusal.headline, "problems": causes or refusal.problems}
+
+
+def _what_stays(ctx: click.Context) -> list[str]:
+    """After a refresh that did not end well: what readers see, and how to go on."""
+    from orchestration import release
+
+    if ctx.invoked_subcommand != "refresh":
+        return []
+    folder = release.current(Settings.from_environment())
+    return [
+        f"The last release stays: {folder.name}." if folder else "No release is published yet.",
+        "When that is mended: make refresh",
+    ]
+
+
+def _keep(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    ctx.meta[AS_JSON] = value
+    return value
+
+
+as_json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_keep, help="Print one JSON document, also where it is refused."
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,24 +84,57 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--force", is_flag=True, help="Run also where nothing changed, and publish again what a rollback withdrew."
+    "--force", is_flag=True, help="Run where nothing changed, too, and publish again what a rollback withdrew."
 )
-def refresh(force: bool) -> None:
+@click.option("--quiet", "-q", is_flag=True, help="No progress: print the result alone.")
+@as_json_option
+def refresh(force: bool, quiet: bool, as_json: bool) -> None:
     """Raw files in, a verified release out: the whole job.
 
-    Does nothing where nothing changed since the last run that published. Exits with 1 and says why where
-    something keeps it from publishing; the last release then stays.
+    Does nothing where nothing changed since the last run that published. Where something keeps it from publishing
+    it says what, and what to do about it; the last release then stays.
+
+    \b
+    Exit code 0    the release is up to date
+              1    refused; the reasons are on standard error (with --json: in the document)
+              2    the command was typed wrongly
+              130  interrupted (Ctrl-C)
     """
     from orchestration.refresh import refresh as run
 
     settings = Settings.from_environment()
-    done = run(settings, _say, force=force)
+    started = time.monotonic()
+    with progress(quiet=quiet or as_json) as say:
+        done = run(settings, say, force=force)
+    if as_json:
+        click.echo(json.dumps(_as_document(done, time.monotonic() - started), indent=2))
+        return
     if done.changed:
         click.echo(f"\nPublished release {done.folder.name}")
     else:
         click.echo("\nnothing changed: the published release is made of exactly these inputs")
     click.echo(f"{_shown(settings.current_release)} -> {_shown(done.folder)}\n")
     click.echo(headline(done.folder))
+
+
+def _as_document(done: "Refreshed", seconds: float) -> dict[str, Any]:
+    from orchestration import release
+
+    notes = release.notes_of(done.folder)
+    return {
+        "release_id": done.folder.name,
+        "folder": str(done.folder),
+        "changed": done.changed,
+        "provenance": notes["provenance"],
+        "waves": notes["waves"],
+        "counts": {
+            "files": len(notes["inputs"]),
+            "checks_passed": notes["checks_passed"],
+            "rows": {table: described["rows"] for table, described in notes["tables"].items()},
+        },
+        "headline": headline_figures(done.folder),
+        "seconds": {"total": round(seconds, 1), "steps": dict(done.seconds)},
+    }
 
 
 @main.command()
@@ -104,9 +183,6 @@ def guard() -> None:
     click.echo("data/raw holds registered synthetic files only")
 
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 @main.command()
 @click.argument("number", metavar="MART.COLUMN")
 @click.option("--where", "conditions", multiple=True, help="Which row: comparisons with constants; may be repeated.")
@@ -130,7 +206,7 @@ def releases() -> None:
 
 
 @releases.command("list")
-@AS_JSON
+@as_json_option
 def list_releases(as_json: bool) -> None:
     """All releases in the order they were published; * is the current one."""
     from orchestration import release
@@ -162,7 +238,7 @@ def list_releases(as_json: bool) -> None:
 
 @releases.command("show")
 @click.argument("release_id", default="current")
-@AS_JSON
+@as_json_option
 def show_release(release_id: str, as_json: bool) -> None:
     """How a release was made, what it restates, and its headline figures."""
     from orchestration import release
@@ -191,7 +267,7 @@ def show_release(release_id: str, as_json: bool) -> None:
 
 @releases.command("verify")
 @click.argument("release_id", default="current")
-@AS_JSON
+@as_json_option
 def verify_release(release_id: str, as_json: bool) -> None:
     """Recompute checksums and content hashes from the release's files alone. Exits with 1 where it is damaged."""
     from orchestration import release
@@ -210,7 +286,7 @@ def verify_release(release_id: str, as_json: bool) -> None:
 @releases.command("diff")
 @click.argument("earlier")
 @click.argument("later", default="current")
-@AS_JSON
+@as_json_option
 def diff_releases(earlier: str, later: str, as_json: bool) -> None:
     """Which rows of which tables appeared, vanished or changed from one release to another, and by how much."""
     from orchestration.comparison import difference, in_words
@@ -264,7 +340,7 @@ def _set_pinned(release_id: str, pinned: bool) -> None:
 
 
 @releases.command("history")
-@AS_JSON
+@as_json_option
 def history(as_json: bool) -> None:
     """What happened to the releases, the oldest event first: published, rolled back, pinned, unpinned, removed."""
     from orchestration import release
@@ -292,36 +368,41 @@ def _folder(release_id: str) -> Path:
     return known[release_id]
 
 
-def _say(line: str) -> None:
-    click.echo(f"  {line}")
-
-
 def _shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def headline_figures(folder: Path) -> list[dict[str, Any]]:
+    """The three published indicators of a release: one entry a wave and line, `pct` in percent or None where hidden."""
+    from orchestration import release
+
+    series = [
+        ("overall_experience", "Overall experience, score {}", "score"),
+        ("support_not_received", "Wanted support, not received: {}", "area"),
+        ("contact_care_coordinator", "Does not know how to contact the person in charge", "''"),
+    ]
+    with release.open_release(folder) as connection:
+        return [
+            {"indicator": label.format(str(name).replace("_", " ")), "survey_year": year, "pct": pct}
+            for table, label, key in series
+            for name, year, pct in connection.execute(
+                f"select {key}, survey_year, pct from marts.{table} order by all"
+            ).fetchall()
+        ]
 
 
 def headline(folder: Path) -> str:
     """The three published indicators of a release as a text table, percent, one column a wave."""
     from orchestration import release
 
+    figures: dict[str, dict[int, float | None]] = {}
+    for figure in headline_figures(folder):
+        figures.setdefault(figure["indicator"], {})[figure["survey_year"]] = figure["pct"]
     with release.open_release(folder) as connection:
-
-        def rows(query: str) -> list[tuple[Any, ...]]:
-            return connection.execute(query).fetchall()
-
-        series = [
-            ("overall_experience", "Overall experience, score {}", "score"),
-            ("support_not_received", "Wanted support, not received: {}", "area"),
-            ("contact_care_coordinator", "Does not know how to contact the person in charge", "''"),
-        ]
-        figures: dict[str, dict[int, float | None]] = {}
-        for table, label, key in series:
-            for name, year, pct in rows(f"select {key}, survey_year, pct from marts.{table} order by all"):
-                figures.setdefault(label.format(str(name).replace("_", " ")), {})[year] = pct
-        provenance, waves = rows("select provenance, waves from marts.release_info")[0]
-        agreed, compared = rows(
+        provenance, waves = connection.execute("select provenance, waves from marts.release_info").fetchall()[0]
+        agreed, compared = connection.execute(
             "select count(*) filter (where agrees), count(*) from marts.reconciliation where vintage_status = 'final'"
-        )[0]
+        ).fetchall()[0]
     years = sorted({year for values in figures.values() for year in values})
     width = max((len(label) for label in figures), default=0)
     lines = [f"{'percent':<{width}}" + "".join(f"{year:>8}" for year in years)] if figures else []

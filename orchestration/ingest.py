@@ -19,6 +19,7 @@ import dagster as dg
 from orchestration.errors import Refusal
 from orchestration.gate import mark_changed
 from orchestration.lock import WriterLock
+from orchestration.progress import tell
 from orchestration.registry import RawFile, problem_of_file, read_registry, verify_files
 from orchestration.settings import OWNERS, TEMPORARY, Settings, state_dir_of
 from orchestration.warehouse import connect, identifier, literal
@@ -416,6 +417,7 @@ def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinit
         registered = [file for file in read_registry(settings.registry) if file.wave == wave]
         if not registered:
             raise Refusal(f"Wave {wave} is no longer registered.", ["Reload the code location, then refresh."])
+        tell(f"wave {wave}: reading {len(registered)} files")
         with connect(settings.warehouse) as warehouse:
             read = land_wave(warehouse, settings.raw_dir, registered)
             sizes = warehouse.execute(

@@ -25,6 +25,7 @@ from orchestration.comparison import Restatement, lost, restated, revealed_by, r
 from orchestration.errors import Refusal
 from orchestration.lineage import lineage_of_build
 from orchestration.lock import WriterLock, writer_lock
+from orchestration.progress import tell
 from orchestration.registry import sha256_of
 from orchestration.release import (
     BUILDING,
@@ -95,6 +96,7 @@ def _publish(settings: Settings, force: bool) -> Path:
     import duckdb
 
     clear_unfinished(settings)
+    tell("release: looking for the evidence of every check")
     with connect(settings.warehouse, read_only=True) as warehouse:
         evidence = gate.demand_evidence(warehouse, settings)
         build = evidence.build
@@ -131,6 +133,7 @@ def _publish(settings: Settings, force: bool) -> Path:
     try:
         with confined_connection(aside, warehouse=settings.warehouse) as connection:
             _copy_tables(connection, aside)
+            tell("release: describing it")
             dbt_docs.write(aside / DBT_DOCS, connection, settings.dbt_target_dir / "manifest.json")
         tables, info = tables_of(aside), _release_info(aside)
         checked = evidence.content_hashes
@@ -144,11 +147,13 @@ def _publish(settings: Settings, force: bool) -> Path:
         with open_release(aside) as connection:
             write_lineage(connection, aside, lineage, statuses, gate.PUBLISHED_TABLES, info)
         _describe(settings, aside, evidence, tables, info, earlier, restatements)
+        tell("release: verifying it")
         problems = verify(aside)
         if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
             problems.append(f"It holds other tables than {', '.join(gate.PUBLISHED_TABLES)}.")
         if problems:
             raise Refusal(f"The new release {build.release_id} does not verify.", problems)
+        tell("release: comparing it with what is in print")
         _demand_continuity(settings, aside, earlier, restatements)
         _seal(aside)
         aside.rename(folder)
@@ -184,7 +189,8 @@ def _copy_tables(connection: "duckdb.DuckDBPyConnection", aside: Path) -> None:
     connection.execute("create schema release.marts")
     for kind in ("parquet", "csv"):
         (aside / kind).mkdir()
-    for table in gate.PUBLISHED_TABLES:
+    for done, table in enumerate(gate.PUBLISHED_TABLES):
+        tell("release: writing tables", done, len(gate.PUBLISHED_TABLES))
         source = f"(select * from warehouse.marts.{table} order by all)"
         connection.execute(f"create table release.marts.{table} as from {source}")
         for column, comment in _comments(connection, table):

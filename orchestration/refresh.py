@@ -6,14 +6,15 @@ Belongs here: deciding whether to run, running, telling the user. Does not: any 
 import logging
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
+from orchestration.progress import tell
 from orchestration.registry import read_registry, verify_files
 from orchestration.release import clear_unfinished, current, demand_no_rollback
 from orchestration.settings import Settings
@@ -22,15 +23,18 @@ if TYPE_CHECKING:
     import dagster as dg
 
 # What dagster-dbt says of its own arguments, at the level of our own words.
-DAGSTER_DBT_CHATTER = ("A dbt subsetted execution", "Running dbt command")
+DAGSTER_DBT_CHATTER = ("A dbt subsetted execution", "Running dbt command", "Finished dbt command")
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """How a refresh ended: the release that is current now, and whether this refresh made it."""
+    """How a refresh ended: the release that is current now, whether this refresh made it, and how long each step of
+    its run took, in seconds.
+    """  # fmt: skip
 
     folder: Path
     changed: bool
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = False) -> Refreshed:
@@ -52,7 +56,7 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
             with suppress(Refusal), writer_lock(settings.published_dir, "clearing", of="the published folder"):
                 clear_unfinished(settings)
             return Refreshed(published, changed=False)
-    return Refreshed(_run_job(settings, say, force), changed=True)
+    return _run_job(settings, say, force)
 
 
 def _already_published(settings: Settings, fingerprint: str) -> Path | None:
@@ -124,7 +128,8 @@ def _dagster_instance(dagster_home: Path) -> "Iterator[dg.DagsterInstance]":
             ) from None
 
 
-def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Path:
+def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Refreshed:
+    tell("starting Dagster")
     import dagster as dg
 
     from orchestration.automation import reason_of
@@ -165,9 +170,15 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Pat
         if not result.success:
             failures = [event for event in result.all_events if event.is_step_failure]
             failures = failures or [event for event in result.all_events if event.is_run_failure]
-            raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", [reason_of(e) for e in failures])
+            causes = [Refusal.from_words(reason_of(event)) for event in failures]
+            raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", causes=causes)
         if not result.asset_materializations_for_node(RELEASE_KEY.to_python_identifier()):
             raise Refusal("The run succeeded but published nothing.", [f"See Dagster run {result.run_id}."])
     folder = current(settings)
     assert folder is not None  # The run has just switched to it.
-    return folder
+    seconds = {
+        str(event.step_key).replace("__", "/"): round(event.step_success_data.duration_ms / 1000, 1)
+        for event in result.all_events
+        if event.is_step_success
+    }
+    return Refreshed(folder, changed=True, seconds=seconds)

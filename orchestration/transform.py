@@ -32,6 +32,7 @@ from orchestration.errors import Refusal
 from orchestration.fingerprint import dbt_project_digest, fingerprint_of, git_commit
 from orchestration.lineage import ROWS, VALUE, lineage_of_build
 from orchestration.lock import WriterLock
+from orchestration.progress import tell
 from orchestration.registry import read_registry
 from orchestration.release import STORAGE_VERSION
 from orchestration.settings import DBT_PID, DBT_PROJECT_DIR, OWNERS, TEMPORARY, Settings
@@ -134,6 +135,7 @@ def prepare_manifest(settings: Settings) -> Path:
         if older:
             with suppress(OSError):
                 shutil.copy(older[-1] / PARTIAL, target)
+        tell("dbt: reading the project")
         parsed = subprocess.run(
             ["dbt", "--quiet", "parse", "--project-dir", str(settings.dbt_project_dir), "--target-path", str(target)],
             capture_output=True,
@@ -209,10 +211,14 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         shutil.rmtree(target / "run", ignore_errors=True)
         with suppress(OSError):
             shutil.copy(parsed.with_name(PARTIAL), target)
+        tell("dbt: starting")
         build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
         (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
         with io.StringIO() as echo, contextlib.redirect_stdout(echo):
-            events = list(build.stream())
+            events = []
+            for event in build.stream():
+                events.append(event)
+                tell("dbt", len(events), len(context.selected_asset_keys) + len(context.selected_asset_check_keys))
             said = echo.getvalue().strip().splitlines()
         if not (target / "run_results.json").exists():
             if (target / "run").exists():
