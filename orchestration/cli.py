@@ -187,7 +187,7 @@ def guard() -> None:
 @click.argument("number", metavar="MART.COLUMN")
 @click.option("--where", "conditions", multiple=True, help="Which row: comparisons with constants; may be repeated.")
 @click.option("--release", "release_id", default="current", show_default=True, help="Id of the release.")
-@AS_JSON
+@as_json_option
 def explain(number: str, conditions: tuple[str, ...], release_id: str, as_json: bool) -> None:
     """Who and what is behind one published number, from its release alone.
 

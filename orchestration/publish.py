@@ -209,12 +209,13 @@ def _copy_tables(connection: "duckdb.DuckDBPyConnection", aside: Path) -> None:
 
 
 def _comments(connection: "duckdb.DuckDBPyConnection", table: str) -> list[tuple[str, str]]:
-    """Comments of a warehouse table ('' as column) and of its columns."""
+    """Comments of a warehouse table ('' as column) and of its columns, with their units."""
     return connection.execute(
         "select '', comment from duckdb_tables() where database_name = 'warehouse' and schema_name = 'marts' "
         "and table_name = $1 and comment is not null union all "
-        "select column_name, comment from duckdb_columns() where database_name = 'warehouse' "
-        "and schema_name = 'marts' and table_name = $1 and comment is not null",
+        "select column_name, comment || coalesce(' Unit: ' || nullif(unit, '') || '.', '') from duckdb_columns() "
+        "left join warehouse.marts.column_dictionary using (table_name, column_name) "
+        "where database_name = 'warehouse' and schema_name = 'marts' and table_name = $1 and comment is not null",
         [table],
     ).fetchall()
 

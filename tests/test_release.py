@@ -99,12 +99,17 @@ def test_every_table_and_every_column_says_what_it_holds(hand_worked: Warehouse)
 
 def test_the_column_dictionary_lists_the_columns_as_they_are(hand_worked: Warehouse) -> None:
     listed = hand_worked.published(
-        "select table_name, column_name, type, description from marts.column_dictionary order by table_name, position"
+        "select table_name, column_name, type, description, unit, table_description from marts.column_dictionary "
+        "order by table_name, position"
     )
+    comments = dict(hand_worked.published("select table_name, comment from duckdb_tables()").values.tolist())
 
-    assert list(listed.itertuples(index=False, name=None)) == [
-        (table, column, kind, " ".join(comment.split())) for table, column, kind, comment in columns_of(hand_worked)
-    ]
+    assert {"percent", "percentage points", "persons"} <= set(listed["unit"])
+    assert [
+        (row.table_name, row.column_name, row.type, row.description + f" Unit: {row.unit}." * bool(row.unit))
+        for row in listed.itertuples()
+    ] == [(table, column, kind, " ".join(comment.split())) for table, column, kind, comment in columns_of(hand_worked)]
+    assert dict(zip(listed["table_name"], listed["table_description"], strict=True)) == comments
 
 
 @pytest.mark.parametrize(("survey", "empty"), [("hand_worked", {"trust_band_counts"}), ("six_waves", set())])

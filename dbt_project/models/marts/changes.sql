@@ -37,6 +37,7 @@ final as (
         questions.label as question_label,
         changes.response,
         responses.label as response_label,
+        responses.position as response_position,
         changes.geography_level,
         changes.geography_code,
         areas.geography_name,

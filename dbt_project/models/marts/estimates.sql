@@ -48,6 +48,12 @@ responses as (
 
 ),
 
+comparability as (
+
+    select * from {{ ref('comparability') }}
+
+),
+
 waves as (
 
     select * from {{ ref('int_waves') }}
@@ -64,10 +70,12 @@ final as (
         suppression.breakdown,
         suppression.category,
         categories.category_label,
+        categories.category_position,
         suppression.question_id,
         questions.label as question_label,
         offered.response,
         responses.label as response_label,
+        responses.position as response_position,
         {{ released('estimates.estimate', 1) }} as pct,
         {{ released('estimates.se', 1) }} as se,
         {{ released('estimates.ci_low', 1) }} as ci_low,
@@ -77,6 +85,7 @@ final as (
         {{ released('estimates.design_effect', 1) }} as design_effect,
         case when not suppression.suppressed then estimates.no_interval_reason end as no_interval_reason,
         case when not suppression.suppressed then estimates.interval_caution end as interval_caution,
+        not coalesce(comparability.comparable, true) as series_break_before,
         suppression.suppressed,
         {{ suppression_reason('suppression.suppressed') }} as suppression_reason,
         waves.data_provenance
@@ -101,6 +110,10 @@ final as (
             offered.question_id = responses.question_id
             and offered.response = responses.response
     inner join waves on suppression.survey_year = waves.survey_year
+    left join comparability
+        on
+            suppression.question_id = comparability.question_id
+            and suppression.survey_year = comparability.to_year
     left join estimates
         on
             suppression.survey_year = estimates.survey_year

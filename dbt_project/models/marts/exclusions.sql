@@ -85,6 +85,7 @@ final as (
         united.question_id,
         questions.label as question_label,
         united.status,
+        exclusion_reasons.description as status_description,
         exclusion_reasons.position as status_position,
         united.n,
         waves.data_provenance

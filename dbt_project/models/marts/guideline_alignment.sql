@@ -18,12 +18,6 @@ items as (
 
 ),
 
-comparability as (
-
-    select * from {{ ref('comparability') }}
-
-),
-
 estimates as (
 
     select estimates.*
@@ -53,6 +47,7 @@ measured as (
         case when items.meets = 'is' then estimates.ci_low else 100 - estimates.ci_high end as ci_low,
         case when items.meets = 'is' then estimates.ci_high else 100 - estimates.ci_low end as ci_high,
         estimates.base,
+        estimates.series_break_before,
         estimates.suppressed,
         estimates.suppression_reason
     from items
@@ -88,8 +83,7 @@ final as (
         measured.ci_low,
         measured.ci_high,
         measured.base,
-        case when measured.question_id is not null then not coalesce(comparability.comparable, true) end
-            as series_break_before,
+        measured.series_break_before,
         measured.rationale,
         coalesce(measured.suppressed, false) as suppressed,
         measured.suppression_reason,
@@ -100,10 +94,6 @@ final as (
         on
             waves.survey_year = measured.survey_year
             and statements.statement = measured.statement
-    left join comparability
-        on
-            measured.question_id = comparability.question_id
-            and measured.survey_year = comparability.to_year
 
 )
 

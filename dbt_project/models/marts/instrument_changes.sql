@@ -102,6 +102,7 @@ final as (
         questions.label as question_label,
         ranges.response,
         responses.label as response_label,
+        responses.position as response_position,
         ranges.from_year,
         ranges.to_year,
         ranges.comparable,

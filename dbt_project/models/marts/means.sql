@@ -32,6 +32,12 @@ questions as (
 
 ),
 
+comparability as (
+
+    select * from {{ ref('comparability') }}
+
+),
+
 waves as (
 
     select * from {{ ref('int_waves') }}
@@ -48,6 +54,7 @@ final as (
         suppression.breakdown,
         suppression.category,
         categories.category_label,
+        categories.category_position,
         suppression.question_id,
         questions.label as question_label,
         {{ released('means.estimate', 2) }} as mean_score,
@@ -59,6 +66,7 @@ final as (
         {{ released('means.design_effect', 1) }} as design_effect,
         case when not suppression.suppressed then means.no_interval_reason end as no_interval_reason,
         case when not suppression.suppressed then means.interval_caution end as interval_caution,
+        not coalesce(comparability.comparable, true) as series_break_before,
         suppression.suppressed,
         {{ suppression_reason('suppression.suppressed') }} as suppression_reason,
         waves.data_provenance
@@ -75,6 +83,10 @@ final as (
             and suppression.breakdown = categories.breakdown
             and suppression.category = categories.category
     inner join waves on suppression.survey_year = waves.survey_year
+    left join comparability
+        on
+            suppression.question_id = comparability.question_id
+            and suppression.survey_year = comparability.to_year
     left join means
         on
             suppression.survey_year = means.survey_year

@@ -14,9 +14,9 @@ questions as (
 
 ),
 
-geographies as (
+question_map as (
 
-    select * from {{ ref('geographies') }}
+    select * from {{ ref('question_map') }}
 
 ),
 
@@ -26,10 +26,18 @@ comparability as (
 
 ),
 
+geographies as (
+
+    select * from {{ ref('geographies') }}
+
+),
+
 final as (
 
     select
         estimates.survey_year,
+        estimates.question_label,
+        question_map.wording,
         cast(estimates.response as integer) as score,
         estimates.response_label as score_label,
         estimates.pct,
@@ -37,19 +45,23 @@ final as (
         estimates.ci_low,
         estimates.ci_high,
         estimates.base,
+        estimates.series_break_before,
+        comparability.note as comparability_note,
         estimates.suppressed,
         estimates.suppression_reason,
         estimates.data_provenance,
         estimates.question_id,
-        estimates.question_label,
-        estimates.response,
-        not coalesce(comparability.comparable, true) as series_break_before
+        estimates.response
     from estimates
     inner join questions on estimates.question_id = questions.question_id
     inner join geographies
         on
             estimates.geography_level = geographies.geography_level
             and estimates.geography_code = geographies.geography_code
+    inner join question_map
+        on
+            estimates.survey_year = question_map.survey_year
+            and estimates.question_id = question_map.question_id
     left join comparability
         on
             estimates.question_id = comparability.question_id

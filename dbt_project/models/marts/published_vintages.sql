@@ -16,7 +16,10 @@ figures as (
 
     select
         reconciliation.question_id,
+        reconciliation.question_label,
         reconciliation.response,
+        reconciliation.response_label,
+        reconciliation.response_position,
         reconciliation.survey_year,
         reconciliation.vintage,
         reconciliation.vintage_status,
@@ -67,7 +70,10 @@ final as (
 
     select
         question_id,
+        question_label,
         response,
+        response_label,
+        response_position,
         survey_year,
         vintage,
         vintage_status,

@@ -30,12 +30,15 @@ filters as (
         routing.survey_year,
         routing.question_id,
         min(filter_map.raw_column) as first_filter,
-        max(filter_map.raw_column) as last_filter
+        max(filter_map.raw_column) as last_filter,
+        min_by(filter_questions.label, filter_map.raw_column) as first_label,
+        max_by(filter_questions.label, filter_map.raw_column) as last_label
     from {{ ref('routing') }} as routing
     inner join question_map as filter_map
         on
             routing.survey_year = filter_map.survey_year
             and routing.filter_question_id = filter_map.question_id
+    inner join questions as filter_questions on routing.filter_question_id = filter_questions.question_id
     group by routing.survey_year, routing.question_id
 
 ),
@@ -54,6 +57,11 @@ final as (
                 then filters.first_filter || ' and ' || filters.last_filter
             else filters.first_filter
         end as filter,
+        case
+            when filters.first_filter <> filters.last_filter
+                then filters.first_label || ' and ' || filters.last_label
+            else filters.first_label
+        end as filter_label,
         case
             when comparability.comparable is null then 'no earlier wave'
             when comparability.comparable then 'comparable with the wave before'

@@ -25,6 +25,18 @@ revisions as (
 
 ),
 
+questions as (
+
+    select * from {{ ref('questions') }}
+
+),
+
+responses as (
+
+    select * from {{ ref('responses') }}
+
+),
+
 waves as (
 
     select * from {{ ref('int_waves') }}
@@ -35,7 +47,10 @@ compared as (
 
     select
         published_figures.question_id,
+        questions.label as question_label,
         published_figures.response,
+        responses.label as response_label,
+        responses.position as response_position,
         published_figures.survey_year,
         published_figures.vintage,
         published_figures.status as vintage_status,
@@ -47,6 +62,11 @@ compared as (
         waves.data_provenance
     from published_figures
     inner join waves on published_figures.survey_year = waves.survey_year
+    inner join questions on published_figures.question_id = questions.question_id
+    left join responses
+        on
+            published_figures.question_id = responses.question_id
+            and published_figures.response = responses.response
     left join (
         select estimates.*
         from estimates
@@ -72,7 +92,10 @@ final as (
 
     select
         question_id,
+        question_label,
         response,
+        response_label,
+        response_position,
         survey_year,
         vintage,
         vintage_status,

@@ -20,6 +20,12 @@ geographies as (
 
 ),
 
+question_map as (
+
+    select * from {{ ref('question_map') }}
+
+),
+
 comparability as (
 
     select * from {{ ref('comparability') }}
@@ -32,12 +38,15 @@ final as (
         estimates.survey_year,
         questions.area,
         estimates.question_label,
+        question_map.wording,
+        estimates.response_label,
         estimates.pct,
         estimates.se,
         estimates.ci_low,
         estimates.ci_high,
         estimates.base,
-        not coalesce(comparability.comparable, true) as series_break_before,
+        estimates.series_break_before,
+        comparability.note as comparability_note,
         estimates.suppressed,
         estimates.suppression_reason,
         estimates.data_provenance,
@@ -52,6 +61,10 @@ final as (
         on
             estimates.geography_level = geographies.geography_level
             and estimates.geography_code = geographies.geography_code
+    inner join question_map
+        on
+            estimates.survey_year = question_map.survey_year
+            and estimates.question_id = question_map.question_id
     left join comparability
         on
             estimates.question_id = comparability.question_id

@@ -37,6 +37,7 @@ final as (
         waves.wave_label,
         waves.comparable_block,
         waves.weighting_scheme,
+        {{ scheme_label('waves.weighting_scheme') }} as weighting_scheme_label,
         waves.minimum_age,
         trusts.trusts,
         trusts.sampled,

@@ -49,6 +49,7 @@ final as (
         questions.label as question_label,
         counted.response,
         responses.label as response_label,
+        responses.position as response_position,
         responses.better_when,
         counted.trusts,
         cast(counted.better as bigint) as better,

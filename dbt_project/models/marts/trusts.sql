@@ -63,6 +63,7 @@ final as (
         formed.trust is not null as formed_by_merger,
         formed.note as merger_note,
         continued.trust as continues_as,
+        successors.trust_name as continues_as_name,
         continued.survey_year as continues_from,
         before.trust is not null and formed.trust is null as comparable_with_wave_before,
         waves.data_provenance
@@ -80,6 +81,10 @@ final as (
         on
             trusts.trust = continued.predecessor
             and trusts.survey_year = continued.seen_from
+    left join trusts as successors
+        on
+            continued.trust = successors.trust
+            and continued.survey_year = successors.survey_year
 
 )
 

@@ -19,6 +19,25 @@ trusts as (
 
 ),
 
+areas as (
+
+    select * from {{ ref('int_areas') }}
+    where geography_level = 'trust'
+
+),
+
+genders as (
+
+    select * from {{ ref('genders') }}
+
+),
+
+age_bands as (
+
+    select * from {{ ref('age_bands') }}
+
+),
+
 -- Small cells, and every cell that shares a weight with one, since the weight would give the count away.
 small as (
 
@@ -95,7 +114,9 @@ final as (
     select
         weight_cells.survey_year,
         weight_cells.trust,
+        areas.geography_name as trust_name,
         weight_cells.cell,
+        coalesce(genders.label || ', ' || age_bands.label, 'Unknown') as cell_label,
         case
             when not hide.hidden_cell and weight_cells.weight_cell <> weight_cells.cell then weight_cells.weight_cell
         end as merged_into,
@@ -122,6 +143,15 @@ final as (
         on
             weight_cells.survey_year = trusts.survey_year
             and weight_cells.trust = trusts.trust
+    inner join areas
+        on
+            weight_cells.survey_year = areas.survey_year
+            and weight_cells.trust = areas.geography_code
+    left join genders on split_part(weight_cells.cell, ':', 1) = genders.gender
+    left join age_bands
+        on
+            weight_cells.survey_year = age_bands.survey_year
+            and split_part(weight_cells.cell, ':', 2) = age_bands.age_band
     inner join rounded
         on
             weight_cells.survey_year = rounded.survey_year

@@ -7,6 +7,18 @@ estimates as (
 
 ),
 
+questions as (
+
+    select * from {{ ref('questions') }}
+
+),
+
+responses as (
+
+    select * from {{ ref('responses') }}
+
+),
+
 waves as (
 
     select * from {{ ref('int_waves') }}
@@ -32,8 +44,12 @@ final as (
     select
         best.survey_year,
         best.question_id,
+        questions.label as question_label,
         best.response,
+        responses.label as response_label,
+        responses.position as response_position,
         best.scheme,
+        {{ scheme_label('best.scheme') }} as scheme_label,
         best.is_published as is_published_scheme,
         best.estimate as pct,
         best.se,
@@ -49,6 +65,11 @@ final as (
             and best.response = fixed_weights.response
             and best.scheme = fixed_weights.scheme
     inner join waves on best.survey_year = waves.survey_year
+    inner join questions on best.question_id = questions.question_id
+    inner join responses
+        on
+            best.question_id = responses.question_id
+            and best.response = responses.response
     where best.base >= {{ var('minimum_published_base') }}
 
 )
