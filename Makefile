@@ -7,13 +7,16 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests build a few dozen small warehouses; in memory, where there is room, they do not wait for the disk.
 TEST_FOLDER := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000000 ] 2>/dev/null && echo /dev/shm)
 
-.PHONY: refresh test ui audit-ui check lock data reference benchmark torture clean
+.PHONY: refresh test test-bi ui audit-ui check lock data reference benchmark torture clean
 
 refresh: .venv/installed ## run the whole job and print the headline figures
 	@$(BIN)/cmhs refresh
 
 test: .venv/installed ## run the tests
 	@$(if $(TEST_FOLDER),PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER)) $(BIN)/pytest -n 2 --dist worksteal
+
+test-bi: .venv/installed ## the release in tools of others: DuckDB since 1.2, the CLI, Node, R, Superset (1 GB, once, and minutes)
+	@$(BIN)/pytest -v tests/bi/clients.py
 
 check: .venv/installed ## linters, types and the guard against microdata, on all files
 	@$(BIN)/pre-commit run --all-files
