@@ -277,6 +277,15 @@ def _restated_values(
     ]
 
 
+def allows(revision: Mapping[str, str], restatement: Restatement) -> bool:
+    """Whether a row of the revisions seed is about this value; against which release is the caller's to know."""
+    return (
+        revision["survey_year"] == str(restatement.survey_year)
+        and (revision["question_id"] or None) == restatement.question_id
+        and (revision["response"] or None) in (None, restatement.response)
+    )
+
+
 def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, str]]) -> list[Restatement]:
     """Restatements with reason, reviewer and date of the revision that allows each, where there is one.
 
@@ -284,14 +293,7 @@ def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, str]
     """
     result = []
     for restatement in found:
-        allowed = [
-            revision
-            for revision in revisions
-            if revision["survey_year"] == str(restatement.survey_year)
-            and (revision["question_id"] or None) == restatement.question_id
-            and (revision["response"] or None) in (None, restatement.response)
-        ]
-        for revision in allowed[:1]:
+        for revision in [revision for revision in revisions if allows(revision, restatement)][:1]:
             restatement = replace(
                 restatement,
                 reason=revision["reason"],

@@ -13,17 +13,22 @@ class Refusal(Exception):
 
     `problems` holds one sentence for each thing found: the file, wave, column or value it is about, what was
     expected and what to do. Never a respondent's values. A run that was refused has `causes`, the refusals of its
-    steps, in place of problems of its own.
+    steps, in place of problems of its own. What a terminal would act on instead of showing it, control and other
+    invisible characters but line breaks, is replaced.
     """
 
     def __init__(self, headline: str, problems: Sequence[str] = (), *, causes: Sequence["Refusal"] = ()) -> None:
-        self.headline = headline
+        self.headline = _shown(headline)
         self.causes = list(causes)
-        self.problems = [str(cause) for cause in causes] or list(problems)
-        super().__init__(SEPARATOR.join([headline, *self.problems]))
+        self.problems = [str(cause) for cause in causes] or [_shown(problem) for problem in problems]
+        super().__init__(SEPARATOR.join([self.headline, *self.problems]))
 
     @classmethod
     def from_words(cls, words: str) -> "Refusal":
         """The refusal of these words, which is all that Dagster keeps of it."""
         headline, *problems = words.split(SEPARATOR)
         return cls(headline, problems)
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

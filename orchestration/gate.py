@@ -55,6 +55,7 @@ PUBLISHED_TABLES = (
 # Tables about the release itself; every other one has a suite of expectations.
 WITHOUT_SUITE = ("column_dictionary", "release_info")
 ROWS_SHOWN = 5
+LONGEST_CELL = 200
 # Generic tests that return counts, whatever they look at; the rows that others return may be persons.
 AGGREGATING = ("no_nulls", "between")
 # The schema of the warehouse that holds the failing rows of the last build, one table a failed check.
@@ -256,10 +257,16 @@ def _failing_rows(
     cursor = warehouse.execute(f"select * from {relation} limit {ROWS_SHOWN}")
     names = [column[0] for column in cursor.description or []]
     shown = [
-        ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True) if value is not None)
+        ", ".join(f"{name} {_cell(value)}" for name, value in zip(names, row, strict=True) if value is not None)
         for row in cursor.fetchall()
     ]
     return ":\n" + "\n".join(f"      {row}" for row in shown)
+
+
+def _cell(value: Any) -> str:
+    """A cell of a failing row on one line, and not more of it than tells which it is."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
 
 
 def last_build(warehouse: "duckdb.DuckDBPyConnection") -> Build:

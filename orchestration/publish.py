@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from orchestration import dbt_docs, gate, report
-from orchestration.comparison import Restatement, lost, restated, revealed_by, reviewed, same_people, withdrawn
+from orchestration.comparison import Restatement, allows, lost, restated, revealed_by, reviewed, same_people, withdrawn
 from orchestration.errors import Refusal
 from orchestration.lineage import lineage_of_build
 from orchestration.lock import WriterLock, writer_lock
@@ -31,6 +31,7 @@ from orchestration.release import (
     BUILDING,
     DATABASE,
     PROVENANCE_IN_WORDS,
+    RELEASE_ID,
     STORAGE_VERSION,
     TITLE,
     altered,
@@ -143,10 +144,11 @@ def _publish(settings: Settings, force: bool) -> Path:
                 [f"marts.{name} changed after it was checked: refresh again." for name in changed],
             )
         earlier = _last_whole(settings, info["provenance"])
-        restatements = _history(settings, earlier, aside, info["restatement_tolerance"])
+        revisions = _revisions(settings)
+        restatements = _history(revisions, earlier, aside, info["restatement_tolerance"])
         with open_release(aside) as connection:
             write_lineage(connection, aside, lineage, statuses, gate.PUBLISHED_TABLES, info)
-        _describe(settings, aside, evidence, tables, info, earlier, restatements)
+        _describe(settings, aside, evidence, tables, info, earlier, restatements, _unused(settings, revisions))
         tell("release: verifying it")
         problems = verify(aside)
         if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
@@ -154,7 +156,7 @@ def _publish(settings: Settings, force: bool) -> Path:
         if problems:
             raise Refusal(f"The new release {build.release_id} does not verify.", problems)
         tell("release: comparing it with what is in print")
-        _demand_continuity(settings, aside, earlier, restatements)
+        _demand_continuity(settings, aside, earlier, restatements, revisions)
         _seal(aside)
         aside.rename(folder)
     except duckdb.Error as error:
@@ -237,14 +239,25 @@ def _last_whole(settings: Settings, provenance: str) -> Path | None:
     return None
 
 
-def _history(settings: Settings, earlier: Path | None, aside: Path, tolerance: float) -> list[Restatement]:
+def _revisions(settings: Settings) -> list[dict[str, str]]:
+    """The rows of the revisions seed that name a release of ours; from the file, which the evidence covers."""
+    with (settings.seeds_dir / "revisions.csv").open(encoding="utf-8-sig", newline="") as file:
+        return [row for row in csv.DictReader(file) if RELEASE_ID.fullmatch(row["vintage"])]
+
+
+def _unused(settings: Settings, revisions: Sequence[Mapping[str, str]]) -> list[str]:
+    """Releases that revisions name and that were never published here: such rows allow nothing."""
+    known = {event["release_id"] for event in journal(settings.published_dir)}
+    return sorted({row["vintage"] for row in revisions} - known - {folder.name for folder in releases(settings)})
+
+
+def _history(
+    revisions: Sequence[Mapping[str, str]], earlier: Path | None, aside: Path, tolerance: float
+) -> list[Restatement]:
     """Values in print that a release which is being built gives otherwise, with the revisions that allow them."""
     if earlier is None:
         return []
-    # From the file, which the evidence covers, and not from the warehouse.
-    with (settings.seeds_dir / "revisions.csv").open(encoding="utf-8-sig", newline="") as file:
-        revisions = [row for row in csv.DictReader(file) if row["vintage"] == earlier.name]
-    return reviewed(restated(earlier, aside, tolerance), revisions)
+    return reviewed(restated(earlier, aside, tolerance), [row for row in revisions if row["vintage"] == earlier.name])
 
 
 def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, str], list[Restatement]]]:
@@ -255,7 +268,11 @@ def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, s
 
 
 def _demand_continuity(
-    settings: Settings, aside: Path, earlier: Path | None, restatements: Sequence[Restatement]
+    settings: Settings,
+    aside: Path,
+    earlier: Path | None,
+    restatements: Sequence[Restatement],
+    revisions: Sequence[Mapping[str, str]],
 ) -> None:
     """Raise Refusal where a new release rewrites history, loses something, or gives away what another one hides."""
     problems = []
@@ -267,6 +284,13 @@ def _demand_continuity(
             f"vintage {earlier and earlier.name}, with reason, reviewer and date."
         )
     if earlier is not None:
+        problems += [
+            f"revisions.csv allows values of {row['question_id'] or 'no question'}, survey_year {row['survey_year']}, "
+            f"response {row['response'] or '(all)'} to differ from release {earlier.name}, but none does: correct or "
+            "remove the row."
+            for row in revisions
+            if row["vintage"] == earlier.name and not any(allows(row, restatement) for restatement in restatements)
+        ]
         allowed = withdrawn(earlier.name)
         problems += [
             f"{kind} {name} of release {earlier.name} is gone or of another type. If that is meant, add it to "
@@ -302,6 +326,7 @@ def _describe(
     info: Mapping[str, Any],
     earlier: Path | None,
     restatements: Sequence[Restatement],
+    unused_revisions: Sequence[str],
 ) -> None:
     """Write the page, release.json, datapackage.json, the restatements and the readme into a release that is being
     built.
@@ -370,6 +395,7 @@ def _describe(
         },
         "suppressed_rows": suppressed,
         "restates": restates,
+        "unused_revisions": unused_revisions,
         "storage_version": STORAGE_VERSION,
         "versions": {"python": platform.python_version()}
         | {
@@ -554,6 +580,8 @@ def release_asset(settings: Settings) -> dg.AssetsDefinition:
         folder = publish(settings, force=context.run.tags.get(FORCE_TAG) == "true")
         notes = notes_of(folder)
         context.log.info(f"published {folder.name}")
+        if unused := notes.get("unused_revisions"):
+            context.log.info(f"revisions.csv names releases that were never published here: {', '.join(unused)}")
         return dg.MaterializeResult(
             metadata={
                 "release": notes["release_id"],

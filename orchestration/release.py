@@ -8,6 +8,7 @@ import errno
 import getpass
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ STORAGE_VERSION = "v1.2.0"
 BUILDING = ".building-"
 REMOVING = ".removing-"
 JOURNAL = "journal.jsonl"
+RELEASE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 # Without a temporary directory nothing is spilled to a file of its own.
 _NOTHING_FROM_ELSEWHERE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,

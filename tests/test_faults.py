@@ -20,6 +20,9 @@ SPSS = "2014/hand_2014.sav"
 # What a respondent wrote and who it was: never in a message, wherever in a file it stands.
 WORDS, RECORD = "please tell nobody of my sister", "canary-4711"
 
+# An id as releases have it.
+RELEASE = "20200101T000000Z-00000000"
+
 Row = dict[str, str]
 Plant = Callable[[Warehouse], None]
 
@@ -133,6 +136,29 @@ def put(name: str, where: Row, **cells: str) -> Plant:
         row.update(cells)
 
     return in_seed(name, change)
+
+
+def exchange_codes(name: str, where: Row, one: str, other: str) -> Plant:
+    """Each of two codes stands where the other stood."""
+
+    def change(rows: list[Row]) -> None:
+        chosen = [row for row in rows if where.items() <= row.items() and row["code"] in (one, other)]
+        assert len(chosen) == 2
+        for row in chosen:
+            row["code"] = other if row["code"] == one else one
+
+    return in_seed(name, change)
+
+
+def shift_codes(year: str, question: str) -> Plant:
+    """Each code of a question one higher, as after an option was added in front."""
+
+    def change(rows: list[Row]) -> None:
+        for row in rows:
+            if (row["survey_year"], row["question_id"]) == (year, question) and row["treatment"] == "answered":
+                row["code"] = str(int(row["code"]) + 1)
+
+    return in_seed(name="response_map", change=change)
 
 
 def move_away(path: str) -> Plant:
@@ -396,6 +422,114 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
             add("revisions", question_id="support_work", survey_year="2014", response="yes_definitely",
                 vintage="2015-01", reason="why", reviewer="who", reviewed_on="2020-01-01"),
             ["revisions_match_a_published_figure", "question_id support_work", "response yes_definitely"],
+        ),
+        "a base expected of a question that the wave did not ask": (
+            add("expected_rows", survey_year="2013", question_id="in_charge_type", minimum_base="1"),
+            ["every_question_has_an_expected_base", "survey_year 2013, question_id in_charge_type", "did not ask"],
+        ),
+        "an indicator without the response that is published": (
+            put("questions", {"question_id": "support_work"}, indicator_response="nope"),
+            ["indicators_name_offered_responses", "question_id support_work", "indicator_response nope"],
+        ),
+        "an indicator that nobody publishes": (
+            put("questions", {"question_id": "contact_care_coordinator"}, indicator="contact"),
+            ["accepted_values of questions.indicator", "value_field contact,"],
+        ),
+    },
+    "labels of codes": {
+        "two codes exchanged, which the codebook tells": (
+            exchange_codes("response_map", {"survey_year": "2013", "question_id": "support_work"}, "1", "3"),
+            ["response_map_labels_are_those_of_the_file", "survey_year 2013, question_id support_work, code 1,"],
+        ),
+        "the codes of a question shifted by one, which the SPSS file tells": (
+            shift_codes("2014", "overall_experience"),
+            ["survey_year 2014, question_id overall_experience, code 10, label 8, label_in_file 9"],
+        ),
+        "genders exchanged, which the labels tell": (
+            exchange_codes("key_codes", {"survey_year": "2014", "variable": "frame_gender"}, "1", "2"),
+            ["key_codes_agree_with_value_labels", "variable frame_gender, code 1, value female, label_in_file Male"],
+        ),
+        "age bands exchanged, which the labels tell": (
+            exchange_codes("key_codes", {"survey_year": "2014", "variable": "frame_age"}, "1", "2"),
+            ["variable frame_age, code 2, value age_18_50, label_in_file 51 and over"],
+        ),
+        "outcomes exchanged, which the labels tell": (
+            exchange_codes("key_codes", {"survey_year": "2014", "variable": "outcome"}, "2", "3"),
+            ["variable outcome, code 2, value died, label_in_file Undelivered"],
+        ),
+    },
+    "blank cells of the crosswalk": {
+        "a wave without its block of comparable waves": (
+            put("waves", {"survey_year": "2014"}, comparable_block=""),
+            ["not_null of waves.comparable_block", "survey_year 2014"],
+        ),
+        "a published figure without its wave": (
+            put("published_figures", {"survey_year": "2014", "response": "8"}, survey_year=""),
+            ["not_null of published_figures.survey_year", "question_id overall_experience, response 8"],
+        ),
+        "a band without its youngest age": (
+            put("age_bands", {"survey_year": "2014", "age_band": "age_51_plus"}, from_age=""),
+            ["age_bands_follow_each_other", "survey_year 2014, age_band age_51_plus", "from_age is blank"],
+        ),
+        "a band that is open though another follows": (
+            put("age_bands", {"survey_year": "2013", "age_band": "age_18_50"}, to_age=""),
+            ["survey_year 2013, age_band age_18_50, from_age 18, what_to_do its to_age is blank"],
+        ),
+    },
+    "bands of ages": {
+        "an age that no band has": (
+            put("age_bands", {"survey_year": "2013", "age_band": "age_51_plus"}, from_age="52"),
+            ["survey_year 2013, age_band age_51_plus, from_age 52, what_to_do it does not begin a year after"],
+        ),
+        "a youngest band above the youngest age": (
+            put("age_bands", {"survey_year": "2014", "age_band": "age_18_50"}, from_age="19"),
+            ["survey_year 2014, age_band age_18_50", "above minimum_age"],
+        ),
+    },
+    "figures in print": {
+        "a vintage that would sort after later ones": (
+            put("published_figures", {"survey_year": "2013", "question_id": "contact_care_coordinator",
+                                      "vintage": "2015-01"}, vintage="2015-1"),
+            ["is_month of published_figures.vintage", "vintage 2015-1"],
+        ),
+        "a figure about a response that the question has not": (
+            add("published_figures", question_id="support_work", survey_year="2014", response="nope",
+                published_pct="5", decimals="0", vintage="2015-01", status="final"),
+            ["published_figures_name_offered_responses", "question_id support_work, survey_year 2014, response nope"],
+        ),
+        "a figure whose newest vintage binds nobody": (
+            put("published_figures", {"survey_year": "2014", "response": "8"}, status="superseded"),
+            ["the_newest_vintage_of_a_figure_is_final", "response 8, vintage 2015-01, status superseded"],
+        ),
+    },
+    "restatements and texts": {
+        "a response without its question": (
+            add("revisions", question_id="", survey_year="2014", response="yes", vintage=RELEASE,
+                reason="why", reviewer="who", reviewed_on="2020-01-01"),
+            ["revisions_match_a_published_figure", "a response without its question allows nothing"],
+        ),
+        "a response that the question has not": (
+            add("revisions", question_id="support_work", survey_year="2014", response="nope", vintage=RELEASE,
+                reason="why", reviewer="who", reviewed_on="2020-01-01"),
+            ["question_id support_work, survey_year 2014, response nope", "the question has no such response"],
+        ),
+        "a wave that the crosswalk has not": (
+            add("revisions", question_id="support_work", survey_year="2020", response="", vintage=RELEASE,
+                reason="why", reviewer="who", reviewed_on="2020-01-01"),
+            ["question_id support_work, survey_year 2020", "the crosswalk has no such wave"],
+        ),
+        "a release's id that none could have": (
+            add("revisions", question_id="support_work", survey_year="2014", response="", vintage="20200101T00:00Z",
+                reason="why", reviewer="who", reviewed_on="2020-01-01"),
+            ["vintage 20200101T00:00Z, what_to_do no published figure is meant, and no release"],
+        ),
+        "a label with what a terminal would act on": (
+            put("questions", {"question_id": "support_work"}, label="Work\x1b[2J\u202e and more"),
+            ["every_text_is_plain", "seed questions, column_name label, cell Work\N{REPLACEMENT CHARACTER}[2J"],
+        ),
+        "a reviewer of white space": (
+            put("guideline_items", {"question_id": "support_work"}, reviewer="\u00a0"),
+            ["seed guideline_items, column_name reviewer"],
         ),
     },
     "waves": {

@@ -158,7 +158,19 @@ def test_a_revision_allows_nothing_but_what_it_names(superseded: Warehouse, revi
     in_print_by(-3)(superseded)
     allow(superseded, OTHER_REVISIONS[revision])
 
-    assert "values in print of overall_experience in wave 2014 differ" in str(refusal_of(superseded))
+    said = str(refusal_of(superseded))
+
+    assert "values in print of overall_experience in wave 2014 differ" in said
+    unused = f"to differ from release {OLDER}, but none does: correct or remove the row."
+    assert (unused in said) == (OLDER in OTHER_REVISIONS[revision])
+
+
+def test_a_revision_that_names_a_release_nobody_knows_is_told(superseded: Warehouse) -> None:
+    allow(superseded, "overall_experience,2014,,20000101T000000Z-11111111")
+
+    folder = publish(superseded)
+
+    assert release.notes_of(folder)["unused_revisions"] == ["20000101T000000Z-11111111"]
 
 
 def test_a_row_that_is_gone_and_a_response_rate_that_moved_are_restatements(superseded: Warehouse) -> None:

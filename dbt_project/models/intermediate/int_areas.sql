@@ -1,11 +1,12 @@
 with
 
+-- A name that one row alone gives may be what that person wrote.
 names as (
 
     select
         survey_year,
         trust,
-        max(trust_name) as trust_name
+        case when count(trust_name) > 1 then max(trust_name) end as trust_name
     from {{ ref('stg_responses') }}
     group by survey_year, trust
 

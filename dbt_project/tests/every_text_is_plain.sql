@@ -1,0 +1,26 @@
+-- depends_on: {{ ref('waves') }} {{ ref('age_bands') }} {{ ref('genders') }} {{ ref('geographies') }} {{ ref('key_variables') }}
+-- depends_on: {{ ref('key_codes') }} {{ ref('questions') }} {{ ref('responses') }} {{ ref('question_map') }} {{ ref('response_map') }}
+-- depends_on: {{ ref('routing') }} {{ ref('ignored_columns') }} {{ ref('merged_strata') }} {{ ref('comparability') }}
+-- depends_on: {{ ref('exclusion_reasons') }} {{ ref('published_figures') }} {{ ref('revisions') }} {{ ref('expected_rows') }}
+-- depends_on: {{ ref('trust_mergers') }} {{ ref('guideline_statements') }} {{ ref('guideline_items') }}
+{%- set columns = [] -%}
+{%- if execute -%}
+    {%- for seed in graph.nodes.values() | selectattr('resource_type', 'equalto', 'seed') | sort(attribute='name') -%}
+        {%- for column, type in seed.config.column_types.items() if type == 'varchar' -%}
+            {%- do columns.append({'relation': ref(seed.name), 'seed': seed.name, 'name': column}) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+{%- endif %}
+{%- for column in columns %}
+    select
+        '{{ column.seed }}' as seed,
+        '{{ column.name }}' as column_name,
+        {{ column.name }} as cell,
+        'it has invisible characters or line breaks, or white space around it: type it anew' as what_to_do
+    from {{ column.relation }}
+    where {{ not_plain(column.name) }}
+    {{ 'union all' if not loop.last }}
+{%- else %}
+    select null as seed
+    where false
+{%- endfor %}
