@@ -173,6 +173,12 @@ def _read_text(path: Path, file: RawFile) -> str:
             f"{_place(file)} is not {file.encoding} text: line {line} has a byte that this encoding has not.",
             ["Register the encoding the file really has, or ask for the file again."],
         ) from None
+    if "\0" in text:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise Refusal(
+            f"{_place(file)} is not {file.encoding} text: line {line} has a NUL byte, which no text has.",
+            ["The file is damaged or has another encoding: ask for it again."],
+        )
     if file.encoding == "windows-1252" and not content.isascii():
         with suppress(UnicodeDecodeError):
             content.decode("utf-8")

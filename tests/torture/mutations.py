@@ -32,6 +32,7 @@ from typing import Any
 import duckdb
 import pyreadstat
 
+from orchestration import release
 from orchestration.errors import Refusal
 from orchestration.registry import read_registry, verify_files
 from orchestration.settings import ROOT, Settings
@@ -304,12 +305,17 @@ def mutations(folder: Path, base: Settings, seed: int, numbers: Iterable[int], w
 
 @dataclass
 class Through:
-    """How a mutation went through the real command."""
+    """How mutation `number` went through the real command; `faults` are what must not be of any."""
 
-    mutation: Mutation
+    number: int
     code: int
     said: str
     faults: list[str]
+
+    def as_foretold(self, mutation: Mutation) -> bool:
+        """Whether it ended as it did in one process; the release step may still refuse what no check did."""
+        blocked = mutation.outcome.startswith("blocked")
+        return blocked == (self.code == 1) or (not blocked and BY_THE_RELEASE in self.said)
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -332,15 +338,16 @@ def cmhs(settings: Settings, *arguments: str) -> "subprocess.CompletedProcess[st
     )
 
 
-def through_refresh(folder: Path, base: Settings, seed: int, mutation: Mutation) -> Through:
-    """Put a mutation through `cmhs refresh`, in a folder of its own that holds the published base."""
-    place = folder / f"refresh_{mutation.number}"
+def through_refresh(folder: Path, base: Settings, seed: int, number: int) -> Through | None:
+    """Put a mutation through `cmhs refresh`, in a folder of its own that holds the published base; None as there."""
+    place = folder / f"refresh_{number}"
     place.mkdir(parents=True)
     for part in (base.warehouse.parent, base.published_dir, base.dagster_home):
         shutil.copytree(part, place / part.name, symlinks=True)
     settings = base_settings(place, place / "raw", place / "seeds")
-    made = change_of(settings, base, mutation.number, seed)
-    assert made is not None
+    made = change_of(settings, base, number, seed)
+    if made is None:
+        return None
     chosen, change, survey = made
     if chosen.target == "raw":
         survey.register(change.places[0])
@@ -351,15 +358,12 @@ def through_refresh(folder: Path, base: Settings, seed: int, mutation: Mutation)
         faults.append(f"exit code {ran.returncode}")
     if "Traceback" in said:
         faults.append("a traceback")
-    refused_by_release = ran.returncode == 1 and BY_THE_RELEASE in said
-    blocked = mutation.outcome.startswith("blocked")
-    if blocked != (ran.returncode == 1) and not (refused_by_release and not blocked):
-        faults.append(f"in one process it was '{mutation.outcome}'")
-    verified = cmhs(settings, "releases", "verify")
-    if verified.returncode != 0:
-        faults.append(f"the release does not verify: {verified.stderr.strip()[:300]}")
+    if any(not (c.isprintable() or c == "\n") for c in said):
+        faults.append("a control character")
+    shown = release.current(settings)
+    faults += [f"the release does not verify: {problem}" for problem in (release.verify(shown) if shown else ["none"])]
     shutil.rmtree(place, ignore_errors=True)
-    return Through(mutation, ran.returncode, said, faults)
+    return Through(number, ran.returncode, said[:LONGEST_MESSAGE], faults)
 
 
 def publish_base(folder: Path) -> Settings:
@@ -375,7 +379,7 @@ def publish_base(folder: Path) -> Settings:
 # -------------------------------------------------------------------------------------------- the table
 
 
-def report(found: Sequence[Mutation], through: Sequence[Through], command: str, seconds: float) -> str:
+def report(found: Sequence[Mutation], through: Sequence[Through], command: str) -> str:
     """What became of them, by kind, as markdown."""
     raw = [m for m in found if m.untouched]
     lines = [
@@ -441,11 +445,9 @@ def report(found: Sequence[Mutation], through: Sequence[Through], command: str, 
             f"{len(through) - codes[0] - codes[1]} ended otherwise; {sum(bool(t.faults) for t in through)} with a fault. "
             "After each the current release verified.",
         ]
-        lines += [
-            f"- {t.mutation.number}, {cell(t.mutation.kind)}: {cell('; '.join(t.faults))}" for t in through if t.faults
-        ]
-    slowest = max((m.seconds for m in found), default=0)
-    lines += ["", f"{seconds / 60:.0f} minutes; the slowest in-process refresh took {slowest:.1f} seconds."]
+        lines += [f"- {t.number}: {cell('; '.join(t.faults))}" for t in through if t.faults]
+    taken = [m.seconds for m in found]
+    lines += ["", f"{sum(taken) / 60:.0f} minutes in one process, {max(taken, default=0):.1f} seconds at most for one."]
     return "\n".join(lines) + "\n"
 
 
@@ -463,11 +465,14 @@ def main() -> None:
     parser.add_argument("--through-refresh", type=int, default=0, metavar="N")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the table here")
-    parser.add_argument("--log", type=Path, help="write every mutation here, one JSON a line")
+    parser.add_argument(
+        "--log", type=Path, help="write every mutation here, one JSON a line; what is there is not repeated"
+    )
     parser.add_argument("--only", type=int, help="this mutation alone, with what it said")
     parser.add_argument("--base", type=Path, help="a published base to begin from, made where it is not there")
     chosen = parser.parse_args()
     started = time.monotonic()
+    found, through = read_log(chosen.log) if chosen.log and chosen.only is None else ([], [])
     with tempfile.TemporaryDirectory(prefix="mutations-") as temporary:
         folder = Path(temporary)
         where = chosen.base or folder / "base"
@@ -476,37 +481,59 @@ def main() -> None:
         else:
             where.mkdir(parents=True)
             base = publish_base(where)
-        numbers = range(chosen.count) if chosen.only is None else [chosen.only]
-        found = []
+        numbers = list(range(chosen.count)) if chosen.only is None else [chosen.only]
+        drawn = Random(chosen.seed).sample(numbers, min(chosen.through_refresh, len(numbers)))
         with contextlib.ExitStack() as stack:
-            log = stack.enter_context(chosen.log.open("w")) if chosen.log else None
-            for mutation in mutations(folder, base, chosen.seed, numbers, chosen.workers):
-                found.append(mutation)
+            log = stack.enter_context(chosen.log.open("a")) if chosen.log else None
+
+            def note(ended: Mutation | Through) -> None:
                 if log:
-                    log.write(json.dumps(asdict(mutation)) + "\n")
+                    log.write(json.dumps(asdict(ended)) + "\n")
                     log.flush()
+
+            # The command is tried beside the mutations in one process: it is the slower of the two by far.
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+            gone = {t.number for t in through}
+            pending = [pool.submit(through_refresh, folder, base, chosen.seed, n) for n in drawn if n not in gone]
+            known = {mutation.number for mutation in found}
+            todo = [number for number in numbers if number not in known]
+            for mutation in mutations(folder, base, chosen.seed, todo, chosen.workers) if todo else ():
+                found.append(mutation)
+                note(mutation)
                 if chosen.only is not None:
                     print(json.dumps({k: v for k, v in asdict(mutation).items() if k != "message"}, indent=2))
                     print(mutation.message)
                 elif len(found) % 100 == 0:
                     faults = sum(bool(m.faults) for m in found)
                     print(f"{len(found)} done, {faults} with a fault, {time.monotonic() - started:.0f} s", flush=True)
-        found.sort(key=lambda mutation: mutation.number)
-        drawn = Random(chosen.seed).sample(found, min(chosen.through_refresh, len(found)))
-        with ThreadPoolExecutor(chosen.workers) as pool:
-            through = list(pool.map(lambda m: through_refresh(folder, base, chosen.seed, m), drawn))
-        command = f"python -m tests.torture.mutations --count {chosen.count} --seed {chosen.seed}"
-        command += f" --through-refresh {chosen.through_refresh}" if chosen.through_refresh else ""
-        text = report(found, through, command, time.monotonic() - started)
-        if chosen.out:
-            chosen.out.write_text(text, encoding="utf-8")
-        elif chosen.only is None:
-            print(text)
-        for t in through:
-            if t.faults:
-                print(f"--- {t.mutation.number} {t.mutation.kind}: {t.faults}\n{t.said[-3000:]}")
+            for future in pending:
+                if (ended := future.result()) is not None:
+                    through.append(ended)
+                    note(ended)
+                    print(f"{len(through)} refreshed, {time.monotonic() - started:.0f} s", flush=True)
+    found.sort(key=lambda mutation: mutation.number)
+    by_number = {mutation.number: mutation for mutation in found}
+    for t in through:
+        if not t.as_foretold(by_number[t.number]):
+            t.faults.append(f"in one process it was '{by_number[t.number].outcome}'")
+    command = f"python -m tests.torture.mutations --count {chosen.count} --seed {chosen.seed}"
+    command += f" --through-refresh {chosen.through_refresh}" if chosen.through_refresh else ""
+    text = report(found, through, command)
+    if chosen.out:
+        chosen.out.write_text(text, encoding="utf-8")
+    elif chosen.only is None:
+        print(text)
+    for t in through:
+        if t.faults:
+            print(f"--- {t.number} {by_number[t.number].kind}: {t.faults}\n{t.said[-3000:]}")
     if any(m.faults for m in found) or any(t.faults for t in through):
         sys.exit(1)
+
+
+def read_log(path: Path) -> tuple[list[Mutation], list[Through]]:
+    """What a run that was broken off, or that is only to be told again, had done."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [Mutation(**line) for line in lines if "kind" in line], [Through(**line) for line in lines if "code" in line]
 
 
 if __name__ == "__main__":
