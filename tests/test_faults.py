@@ -298,6 +298,10 @@ CONTENT_FAULTS: dict[str, tuple[Plant, list[str]]] = {
         [FORMS, "wave 2013", "line 2", "15 cells", "14"],
     ),
     "an empty file": (in_bytes(FORMS, lambda content: b""), [FORMS, "wave 2013", "empty"]),
+    "a NUL byte in a label of the codebook": (
+        in_bytes(CODEBOOK, lambda content: content.replace(b"Male", b"M\0ale", 1)),
+        [CODEBOOK, "wave 2013", "NUL byte"],
+    ),
     "a header without rows": (
         in_bytes(FORMS, lambda content: content.split(b"\n")[0] + b"\n"),
         [FORMS, "wave 2013", "no rows"],
@@ -337,8 +341,10 @@ def draw_fewer(rows: list[Row], *place: str) -> None:
 
 
 def leave_one_form(rows: list[Row]) -> None:
-    """One form of the smallest trust; nobody else there sent one back."""
+    """One form of the smallest trust, with words for the trust's name; nobody else there sent one back."""
     rows[:] = [row for row in rows if row["TrustCode"] != "T03" or row["RecNo"] == "0301"]
+    [only] = [row for row in rows if row["TrustCode"] == "T03"]
+    only["TrustName"] = WORDS
 
 
 def supply_weights(warehouse: Warehouse, weights: dict[str, str]) -> None:
@@ -922,6 +928,9 @@ def test_a_stratum_of_one_respondent_is_joined_to_another_as_the_refusal_asks(sm
         "where survey_year = 2013 and question_id = 'in_charge_known' and response = 'yes' and is_published "
         "and breakdown = 'all' order by all"
     ).set_index("geography_code")
+    # The one row's name of the trust is not believed.
+    names = small.query("select geography_name from intermediate.int_areas where geography_code = 'T03'")
+    assert set(names["geography_name"]) == {"Far Moor NHS Trust"}
     # Two strata are left of three trusts.
     assert table.loc["E92000001", "degrees_of_freedom"] == table.loc["E92000001", "base"] - 2
     assert table["se"].notna().all()
