@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any
 
 import duckdb
@@ -486,15 +487,24 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(chosen.log.open("a")) if chosen.log else None
 
+            one_at_a_time = Lock()
+
             def note(ended: Mutation | Through) -> None:
                 if log:
-                    log.write(json.dumps(asdict(ended)) + "\n")
-                    log.flush()
+                    with one_at_a_time:
+                        log.write(json.dumps(asdict(ended)) + "\n")
+                        log.flush()
+
+            def refreshed(number: int) -> Through | None:
+                ended = through_refresh(folder, base, chosen.seed, number)
+                if ended is not None:
+                    note(ended)
+                return ended
 
             # The command is tried beside the mutations in one process: it is the slower of the two by far.
             pool = stack.enter_context(ThreadPoolExecutor(1))
             gone = {t.number for t in through}
-            pending = [pool.submit(through_refresh, folder, base, chosen.seed, n) for n in drawn if n not in gone]
+            pending = [pool.submit(refreshed, number) for number in drawn if number not in gone]
             known = {mutation.number for mutation in found}
             todo = [number for number in numbers if number not in known]
             for mutation in mutations(folder, base, chosen.seed, todo, chosen.workers) if todo else ():
@@ -506,11 +516,7 @@ def main() -> None:
                 elif len(found) % 100 == 0:
                     faults = sum(bool(m.faults) for m in found)
                     print(f"{len(found)} done, {faults} with a fault, {time.monotonic() - started:.0f} s", flush=True)
-            for future in pending:
-                if (ended := future.result()) is not None:
-                    through.append(ended)
-                    note(ended)
-                    print(f"{len(through)} refreshed, {time.monotonic() - started:.0f} s", flush=True)
+            through += [ended for future in pending if (ended := future.result()) is not None]
     found.sort(key=lambda mutation: mutation.number)
     by_number = {mutation.number: mutation for mutation in found}
     for t in through:
