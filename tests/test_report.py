@@ -658,6 +658,15 @@ def test_one_wave_and_no_trusts_make_a_page(browser: Browser, hand_worked: Wareh
         assert violations(page) == []
 
 
+def test_a_page_without_any_figures_says_what_it_is(browser: Browser, hand_worked: Warehouse, tmp_path: Path) -> None:
+    tables = hand_worked.published("select table_name from duckdb_tables() where schema_name = 'marts'")["table_name"]
+    empty = [f"delete from marts.{table}" for table in tables if table not in ("waves", "release_info")]
+    with opened(browser, rewritten(hand_worked, tmp_path / "release", *empty)) as page:
+        assert page.locator("main > section").evaluate_all("all => all.map(s => s.id)") == ["summary", "about"]
+        assert "none of the indicators" in page.locator("#summary").inner_text()
+        assert violations(page) == []
+
+
 # ---------------------------------------------------------------------------------------- part of a release
 
 

@@ -108,7 +108,7 @@ def series(rows: Rows, years: Sequence[int], *, width: int, columns: int, title:
         "type": "quantitative",
         "title": title,
         # Room for the labels above the points.
-        "scale": {"domain": [0, 1.12 * max(row["ci_high"] or row["pct"] for row in rows)], "nice": True},
+        "scale": {"domain": [0, 1.12 * max(row["ci_high"] or row["pct"] for row in rows) or 1], "nice": True},
         "axis": {"tickCount": 5},
     }
     at_break = {**x, "field": "at"}

@@ -34,7 +34,7 @@ def of_change(before: Row, after: Row, change: Row) -> str:
     first, last = before["survey_year"], after["survey_year"]
     if not change["comparable"]:
         return f"cannot be compared between {first} and {last}: {change['comparability_note']}."
-    if change["change"] is None:
+    if None in (change["change"], before["pct"], after["pct"]):
         return f"is hidden in {first} or {last}: {change['suppression_reason']}."
     shares = f"{percent(before['pct'])} in {first}", f"{percent(after['pct'])} in {last}"
     if not change["significant"]:
