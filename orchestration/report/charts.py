@@ -29,6 +29,7 @@ CONFIG: Spec = {
     "padding": 2,
     "view": {"stroke": None},
     "axis": {
+        "aria": False,
         "domainColor": LINE,
         "gridColor": GRID,
         "labelColor": SOFT,
@@ -39,11 +40,12 @@ CONFIG: Spec = {
         "titleFontWeight": "normal",
     },
     "header": {"labelColor": INK, "labelFontSize": 12, "labelFontWeight": "bold", "title": None},
-    "legend": {"labelColor": INK, "labelFontSize": 12, "title": None, "orient": "top", "symbolSize": 80},
+    "legend": {"aria": False, "labelColor": INK, "labelFontSize": 12, "title": None, "orient": "top", "symbolSize": 80},
     "text": {"color": INK, "fontSize": 12},
 }
-# What is told of a mark, and everything else that is meant for a reader of the bare SVG.
+# What is told of a mark; and, in any tag, what else is meant for a reader of the bare SVG.
 _TOLD = re.compile(r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="[^"]*"([^>]*)/>')
+_TAG = re.compile(r"<[^>]+>")
 _ARIA = re.compile(r' (?:aria-[a-z]+|role)="[^"]*"')
 
 
@@ -57,7 +59,7 @@ def drawn(spec: Spec, alternative: str) -> "Markup":
     # No base address is allowed, so that a chart cannot fetch data or images.
     svg = vl_convert.vegalite_to_svg({"$schema": SCHEMA, **spec, "config": CONFIG}, allowed_base_urls=[])
     svg = _TOLD.sub(lambda mark: f"<path{mark[2]}><title>{escape(unescape(mark[1]))}</title></path>", svg)
-    head, body = _ARIA.sub("", svg).split(">", 1)
+    head, body = _TAG.sub(lambda tag: _ARIA.sub("", tag[0]), svg).split(">", 1)
     size = re.search(r'width="(\d+)[\d.]*" height="(\d+)[\d.]*" viewBox="[^"]*"', head)
     assert size is not None  # every chart has a size
     return Markup(f'<svg role="img" aria-label="{escape(alternative)}" {size[0]}>{body}')
