@@ -191,7 +191,7 @@ def guard() -> None:
 def explain(number: str, conditions: tuple[str, ...], release_id: str, as_json: bool) -> None:
     """Who and what is behind one published number, from its release alone.
 
-    As in: cmhs explain estimates.pct --where "survey_year = 2017 and question_id = 'listened_to'" --where response=yes
+    As in: cmhs explain estimates.pct --where "question_id = 'listened_to' and breakdown = 'all'" --where response=yes
     """
     from orchestration.explain import explain as run
     from orchestration.explain import in_words

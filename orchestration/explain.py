@@ -142,9 +142,7 @@ def _filter(table: str, condition: str, columns: Sequence[str]) -> str:
         exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Neg, exp.Paren, exp.And, exp.Or, exp.Not,
         exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between, exp.Is, exp.Like, exp.ILike,
     )  # fmt: skip
-    expected = (
-        "Expected comparisons of columns with constants, as in survey_year = 2017 and question_id = 'listened_to'"
-    )
+    expected = "Expected comparisons of columns with constants, as in question_id = 'listened_to' and response = 'yes'"
     try:
         tree: exp.Expr = parse_one(condition, dialect="duckdb", into=exp.Condition)
     except SqlglotError:
