@@ -90,8 +90,9 @@ def schema_of(catalogue: Catalogue) -> "Schema":
     nested: dict[str, Any] = {}
     for relation, columns in catalogue.items():
         schema, _, name = relation.partition(".")
-        nested.setdefault(schema, {})[name] = columns
-    return MappingSchema(nested, dialect="duckdb")
+        nested.setdefault(schema, {})[name] = {column.lower(): kind for column, kind in columns.items()}
+    # It would take a header such as `a;b` for SQL if it looked into names.
+    return MappingSchema(nested, dialect="duckdb", normalize=False)
 
 
 def model_lineage(sql: str, schema: "Schema") -> Model:
@@ -106,6 +107,8 @@ def model_lineage(sql: str, schema: "Schema") -> Model:
     tree = parse_one(sql, dialect="duckdb")
     for table in tree.find_all(exp.Table):
         table.set("catalog", None)
+    for identifier in tree.find_all(exp.Identifier):
+        identifier.set("this", identifier.name.lower())  # sqlglot knows the capitals of ASCII alone
     tree = qualify(tree, schema=schema, dialect="duckdb", quote_identifiers=False, identify=False)
     assert isinstance(tree, exp.Query)  # dbt compiles a model to nothing else
     query = _of_query(tree)

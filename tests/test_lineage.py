@@ -141,6 +141,19 @@ def test_each_column_is_made_of_the_right_columns(asked: str) -> None:
     }
 
 
+HEADERS = ["a b", 'a"b', "a;b", "a.b", "--x", "/* x", "a\nb", "1a", "select", "{{ x }}", "*", "ÀB", "İx", "x" * 300]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_may_be_anything(header: str) -> None:
+    quoted = '"' + header.replace('"', '""') + '"'
+    schema = schema_of({"raw.people": dict.fromkeys([*HEADERS, "id"], "VARCHAR")})
+
+    model = model_lineage(f"select nullif(trim({quoted}), '') as answer from raw.people where id = '1'", schema)
+
+    assert {source.column for source in model.columns["answer"].sources} == {header.lower()}
+
+
 def test_the_expressions_are_told_from_the_last_to_the_first_with_the_filter_of_an_aggregate() -> None:
     sql = """with counted as (select trust, count(*) as n from raw.people where age > 17 group by trust)
     select trust, 2 * n as doubled from counted"""

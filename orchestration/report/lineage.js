@@ -131,10 +131,10 @@ function show(name, column, question) {
   const about = question ? ` for the question ${question}` : "";
   path.replaceChildren(
     element("h2", { id: "path-title" }, `${name.split(".")[1]}.${column}`),
-    element("p", {}, made.description),
-    element("p", { id: "in-short" }, `Made${about} in ${models.filter((at) => relations[at].kind === "model").length} models from `
-      + `${models.filter((at) => relations[at].kind === "seed").length} tables of the crosswalk and `
-      + `${models.filter((at) => relations[at].kind === "file").length} files.`));
+    element("p", {}, made.description));
+  const count = (kind) => models.filter((at) => relations[at].kind === kind).length;
+  document.getElementById("in-short").textContent = `${name.split(".")[1]}.${column} is made${about} in ${count("model")} models `
+    + `from ${count("seed")} tables of the crosswalk and ${count("file")} files.`;
   if (raw.length) path.append(table(`Raw columns${about}, by wave`, ["Read as", "In words", ...waves.map(String)],
     raw.map(([at, read, byWave]) => [wide(12, element("code", {}, `${at.split(".")[1]}.${read}`)),
       wide(14, relations[at].columns[read].description),
