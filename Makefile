@@ -16,7 +16,7 @@ test: .venv/installed ## run the tests
 	@$(if $(TEST_FOLDER),PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER)) $(BIN)/pytest -n 2 --dist worksteal
 
 test-bi: .venv/installed ## the release in tools of others: DuckDB since 1.2, the CLI, Node, R, Superset (1 GB, once, and minutes)
-	@$(BIN)/pytest -v tests/bi/clients.py
+	@$(BIN)/pytest -vv tests/bi/clients.py
 
 check: .venv/installed ## linters, types and the guard against microdata, on all files
 	@$(BIN)/pre-commit run --all-files
