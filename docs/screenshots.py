@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -24,16 +25,21 @@ IMAGES = ROOT / "docs" / "images"
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 LARGEST = 300_000
-# Views of the UI: name of the picture, address, a text that is there when the view is, height in pixels.
+# The mart that the documents follow back to the raw files.
+MART = "marts/contact_care_coordinator"
+# The crosswalk steers nearly every model: without it the path of the data is seen.
+PATH = f'+key:"{MART}" and not group:"crosswalk"'
+# Views of the UI: name of the picture, address, a text that is there when the view is, width and height in pixels.
 UI_VIEWS = [
+    ("lineage-in-dagster", f"/asset-groups~{quote(PATH, safe='')}/", "intermediate", 1440, 700),
     (
-        "lineage-in-dagster",
-        "/assets/marts/contact_care_coordinator?view=lineage&lineageScope=upstream&lineageDepth=100",
-        "cmhs",
-        900,
+        "checks-in-dagster",
+        "/assets/marts/reconciliation?view=checks&checkDetail=fit_to_publish",
+        "Latest execution",
+        1440,
+        1000,
     ),
-    ("checks-in-dagster", "/assets/marts/reconciliation?view=checks", "fit_to_publish", 900),
-    ("asset-in-dagster", "/assets/marts/contact_care_coordinator?view=overview", "Columns", 1000),
+    ("asset-in-dagster", f"/assets/{MART}?view=overview", "Columns", 1440, 1100),
 ]
 # Pages of a release: name of the picture, file below its folder report, place in it, a text that is there.
 PAGES = [
@@ -67,15 +73,15 @@ def served() -> Iterator[str]:
         server.wait(timeout=60)
 
 
-def take(page: Page, name: str, address: str, words: str, height: int) -> None:
+def take(page: Page, name: str, address: str, words: str, width: int, height: int) -> None:
     """Write the picture of one view."""
-    page.set_viewport_size({"width": 1280, "height": height})
+    page.set_viewport_size({"width": width, "height": height})
     page.goto(address)
     if words:
-        page.get_by_text(words, exact=False).first.wait_for(timeout=60_000)
+        page.get_by_text(words).first.wait_for(timeout=120_000)
     # Charts and graphs are drawn after their texts are there.
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(2_000)
+    page.wait_for_timeout(5_000)
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path, animations="disabled")
     size = path.stat().st_size
@@ -99,14 +105,14 @@ def main() -> None:
             if wanted and name not in wanted:
                 continue
             if path.is_file():
-                take(page, name, path.as_uri() + place, words, 900)
+                take(page, name, path.as_uri() + place, words, 1280, 900)
             else:
                 print(f"{name}: release {folder.name} has no report/{file}")
         views = [view for view in UI_VIEWS if not wanted or view[0] in wanted]
         if views:
             with served() as address:
-                for name, place, words, height in views:
-                    take(page, name, address + place, words, height)
+                for name, place, words, *size in views:
+                    take(page, name, address + place, words, *size)
         browser.close()
 
 

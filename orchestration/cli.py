@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from orchestration.refresh import Refreshed
 
 
-AS_JSON = "as_json"
+# Where a command keeps that it was asked for JSON.
+JSON_WANTED = "cmhs.json"
 # What the shell says, too, of a program that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -33,7 +34,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (Refusal, OSError) as refusal:
-            if ctx.meta.get(AS_JSON):
+            if ctx.meta.get(JSON_WANTED):
                 click.echo(json.dumps(_refused(refusal), indent=2))
             else:
                 click.echo("\n" + refusal_in_words(refusal, _what_stays(ctx)), err=True)
@@ -64,11 +65,11 @@ def _what_stays(ctx: click.Context) -> list[str]:
 
 
 def _keep(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
-    ctx.meta[AS_JSON] = value
+    ctx.meta[JSON_WANTED] = value
     return value
 
 
-as_json_option = click.option(
+AS_JSON = click.option(
     "--json", "as_json", is_flag=True, callback=_keep, help="Print one JSON document, also where it is refused."
 )
 
@@ -87,7 +88,7 @@ def main() -> None:
     "--force", is_flag=True, help="Run where nothing changed, too, and publish again what a rollback withdrew."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress: print the result alone.")
-@as_json_option
+@AS_JSON
 def refresh(force: bool, quiet: bool, as_json: bool) -> None:
     """Raw files in, a verified release out: the whole job.
 
@@ -96,7 +97,7 @@ def refresh(force: bool, quiet: bool, as_json: bool) -> None:
 
     \b
     Exit code 0    the release is up to date
-              1    refused; the reasons are on standard error (with --json: in the document)
+              1    refused: the reasons are on standard error
               2    the command was typed wrongly
               130  interrupted (Ctrl-C)
     """
@@ -206,7 +207,7 @@ def releases() -> None:
 
 
 @releases.command("list")
-@as_json_option
+@AS_JSON
 def list_releases(as_json: bool) -> None:
     """All releases in the order they were published; * is the current one."""
     from orchestration import release
@@ -238,7 +239,7 @@ def list_releases(as_json: bool) -> None:
 
 @releases.command("show")
 @click.argument("release_id", default="current")
-@as_json_option
+@AS_JSON
 def show_release(release_id: str, as_json: bool) -> None:
     """How a release was made, what it restates, and its headline figures."""
     from orchestration import release
@@ -267,7 +268,7 @@ def show_release(release_id: str, as_json: bool) -> None:
 
 @releases.command("verify")
 @click.argument("release_id", default="current")
-@as_json_option
+@AS_JSON
 def verify_release(release_id: str, as_json: bool) -> None:
     """Recompute checksums and content hashes from the release's files alone. Exits with 1 where it is damaged."""
     from orchestration import release
@@ -286,7 +287,7 @@ def verify_release(release_id: str, as_json: bool) -> None:
 @releases.command("diff")
 @click.argument("earlier")
 @click.argument("later", default="current")
-@as_json_option
+@AS_JSON
 def diff_releases(earlier: str, later: str, as_json: bool) -> None:
     """Which rows of which tables appeared, vanished or changed from one release to another, and by how much."""
     from orchestration.comparison import difference, in_words
@@ -340,7 +341,7 @@ def _set_pinned(release_id: str, pinned: bool) -> None:
 
 
 @releases.command("history")
-@as_json_option
+@AS_JSON
 def history(as_json: bool) -> None:
     """What happened to the releases, the oldest event first: published, rolled back, pinned, unpinned, removed."""
     from orchestration import release

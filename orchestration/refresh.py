@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     import dagster as dg
 
 # What dagster-dbt says of its own arguments, at the level of our own words.
-DAGSTER_DBT_CHATTER = ("A dbt subsetted execution", "Running dbt command", "Finished dbt command")
+DAGSTER_DBT_CHATTER = (
+    "A dbt subsetted execution",
+    "Running dbt command",
+    "Finished dbt command",
+    "Forwarding interrupt signal",
+    "dbt process terminated",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Refreshed:
 def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = False) -> Refreshed:
     """Bring the published release up to date with the raw files. `say` gets one line of progress at a time.
 
-    Raises Refusal with everything that kept it from being published; the last release then stays.
+    Raises Refusal with everything that kept it from being published, and KeyboardInterrupt where the user ended it;
+    the last release then stays.
     """
     settings.export()
     settings.prepare()
@@ -170,6 +177,8 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
         if not result.success:
             failures = [event for event in result.all_events if event.is_step_failure]
             failures = failures or [event for event in result.all_events if event.is_run_failure]
+            if any("DagsterExecutionInterruptedError" in str(event.event_specific_data) for event in failures):
+                raise KeyboardInterrupt
             causes = [Refusal.from_words(reason_of(event)) for event in failures]
             raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", causes=causes)
         if not result.asset_materializations_for_node(RELEASE_KEY.to_python_identifier()):

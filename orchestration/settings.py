@@ -154,4 +154,8 @@ telemetry:
 concurrency:
   runs:
     max_concurrent_runs: 1
+# What a step has to say is in its events; copying its output, too, costs four processes a step.
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 """

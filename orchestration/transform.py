@@ -219,6 +219,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
             for event in build.stream():
                 events.append(event)
                 tell("dbt", len(events), len(context.selected_asset_keys) + len(context.selected_asset_check_keys))
+            tell("dbt: writing down what it found")
             said = echo.getvalue().strip().splitlines()
         if not (target / "run_results.json").exists():
             if (target / "run").exists():
