@@ -89,7 +89,8 @@ def refusal_in_words(refusal: Refusal | OSError, footer: Sequence[str] = ()) -> 
             shown = problems[:SHOWN] if width else problems
             lines += [_wrapped(f"- {problem}", 4 if lines else 2, width) for problem in shown]
             if left := len(problems) - len(shown):
-                lines.append(f"    - and {left} more; all of them: cmhs refresh --json, or the run in cmhs ui")
+                more = f"- and {left} more; all of them: cmhs refresh --json, or the run in cmhs ui"
+                lines.append(_wrapped(more, 4, width))
             parts.append("\n".join(lines))
             if entry and entry.section not in sections:
                 sections.append(entry.section)
