@@ -44,7 +44,7 @@ UI_VIEWS = [
 # Pages of a release: name of the picture, file below its folder report, place in it, a text that is there.
 PAGES = [
     ("indicator-page", "index.html", "", ""),
-    ("lineage-page", "lineage/contact_care_coordinator.html", "", ""),
+    ("lineage-page", "lineage/index.html", "#marts.contact_care_coordinator.pct", "contact_care_coordinator"),
     ("dbt-docs", "dbt/index.html", "#!/model/model.cmhs.contact_care_coordinator", "contact_care_coordinator"),
 ]
 

@@ -60,7 +60,7 @@ def _what_stays(ctx: click.Context) -> list[str]:
     folder = release.current(Settings.from_environment())
     return [
         f"The last release stays: {folder.name}." if folder else "No release is published yet.",
-        "When that is mended: make refresh",
+        "To go on: make refresh",
     ]
 
 
@@ -188,7 +188,7 @@ def guard() -> None:
 @click.argument("number", metavar="MART.COLUMN")
 @click.option("--where", "conditions", multiple=True, help="Which row: comparisons with constants; may be repeated.")
 @click.option("--release", "release_id", default="current", show_default=True, help="Id of the release.")
-@as_json_option
+@AS_JSON
 def explain(number: str, conditions: tuple[str, ...], release_id: str, as_json: bool) -> None:
     """Who and what is behind one published number, from its release alone.
 
