@@ -487,9 +487,9 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
             put("age_bands", {"survey_year": "2013", "age_band": "age_51_plus"}, from_age="52"),
             ["survey_year 2013, age_band age_51_plus, from_age 52, what_to_do it does not begin a year after"],
         ),
-        "a youngest band above the youngest age": (
+        "a youngest band that does not begin with the youngest age": (
             put("age_bands", {"survey_year": "2014", "age_band": "age_18_50"}, from_age="19"),
-            ["survey_year 2014, age_band age_18_50", "above minimum_age"],
+            ["survey_year 2014, age_band age_18_50", "does not begin with minimum_age"],
         ),
     },
     "figures in print": {
@@ -532,6 +532,10 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
         "a label with what a terminal would act on": (
             put("questions", {"question_id": "support_work"}, label="Work\x1b[2J\u202e and more"),
             ["every_text_is_plain", "seed questions, column_name label, cell Work\N{REPLACEMENT CHARACTER}[2J"],
+        ),
+        "a day of review that is none": (
+            put("guideline_items", {"question_id": "contact_care_coordinator"}, reviewed_on="infinity"),
+            ["is_day of guideline_items.reviewed_on", "reviewed_on infinity"],
         ),
         "a reviewer of white space": (
             put("guideline_items", {"question_id": "support_work"}, reviewer="\u00a0"),

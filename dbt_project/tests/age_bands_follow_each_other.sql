@@ -1,7 +1,5 @@
-/*
-    Where a file holds ages or years of birth, the bands cover all ages from the youngest on, each beginning a year
-    after the one before. Where a wave's files hold bands instead, the ages may be blank, but only all of them.
-*/
+-- Where a file holds ages or years of birth, the bands cover all ages from the youngest on, each beginning a year after
+-- the one before. Where a wave's files hold bands instead, the ages may be blank, but only all of them.
 with
 
 bands as (
@@ -35,8 +33,8 @@ judged as (
             when bands.to_age < bands.from_age then 'its to_age is lower than its from_age: correct them'
             when bands.place > 1 and bands.from_age <> bands.end_before + 1
                 then 'it does not begin a year after the band before, by position: correct the ages or the positions'
-            when bands.place = 1 and bands.from_age > waves.minimum_age
-                then 'it begins above minimum_age of the wave: nobody in between would have a band'
+            when bands.place = 1 and bands.from_age <> waves.minimum_age
+                then 'it does not begin with minimum_age of the wave: correct one of them'
         end as what_to_do
     from bands
     inner join {{ ref('waves') }} as waves on bands.survey_year = waves.survey_year

@@ -1,7 +1,5 @@
-/*
-    What a file calls a code may not be what the crosswalk calls another value: a gender by its label, an outcome by
-    its id, an age band by the ages in its label. A code that is no number is its own label where it has none.
-*/
+-- What a file calls a code may not be what the crosswalk calls another value: a gender by its label, an outcome by its
+-- id, an age band by the ages in its label. A code that is no number is its own label where it has none.
 with
 
 labelled as (
@@ -86,4 +84,4 @@ select
     'the file calls it ' || called.called || ': correct the value or the code' as what_to_do
 from called
 where called.value <> called.called
-order by 1, 2, 3, 4
+order by called.survey_year, called.file_role, called.variable, called.code

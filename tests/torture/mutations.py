@@ -188,7 +188,10 @@ def what_the_registry_says(survey: Survey) -> str:
 
 
 def cells_of_persons(base: Settings) -> list[str]:
-    """What the base's files say of persons, where it is more than a code; not the trusts and their names."""
+    """What the base's files say of persons, where it is more than a code; not the trusts and their names.
+
+    Nor what the crosswalk, which is no secret, says in a cell of its own.
+    """
     with duckdb.connect(str(base.warehouse), read_only=True) as warehouse:
         about_trusts = {
             name.lower()
@@ -196,12 +199,13 @@ def cells_of_persons(base: Settings) -> list[str]:
                 "select raw_column from crosswalk.key_variables where variable in ('trust', 'trust_name')"
             ).fetchall()
         }
-        waves = {str(year) for (year,) in warehouse.execute("select survey_year from crosswalk.waves").fetchall()}
         frame = warehouse.execute("select * exclude (survey_year, _row) from raw.responses").df()
     cells = {
         cell for column in frame if column.lower() not in about_trusts for cell in frame[column].dropna().astype(str)
     }
-    return sorted(cell for cell in cells - waves if len(cell) > 3)
+    crosswalk = Survey(base.raw_dir, base.seeds_dir)
+    public = {cell for seed in crosswalk.seed_names() for row in crosswalk.seed(seed).rows for cell in row}
+    return sorted(cell for cell in cells - public if len(cell) > 3)
 
 
 def stands_alone(cell: str, message: str) -> bool:

@@ -1,0 +1,6 @@
+{#- A day of a year of four digits, and not `infinity`. -#}
+{% test is_day(model, column_name) %}
+select {{ column_name }}
+from {{ model }}
+where not regexp_matches(cast({{ column_name }} as string), '^[0-9]{4}-[0-9]{2}-[0-9]{2}$')
+{% endtest %}
