@@ -69,6 +69,44 @@ BLOCKED = {
 # What the release step may still refuse where every check passed: it compares with the releases before.
 BY_THE_RELEASE = "The new release does not go with what is in print."
 
+# Why nothing tells that a change is one, by kind; other kinds that go through are to be looked at.
+VALID = "a valid code for another: nothing else says what was answered; figures in print and maximum_change bound it"
+PERSONS = "fewer, more or other persons: without a frame of persons nothing says who there are; response rates bound it"
+JUDGED = "a judgement of the crosswalk, which only a reviewer can make"
+WHY = {
+    "SPSS file: bits flipped": VALID,
+    "Stata file: bits flipped": VALID,
+    "text file: bits flipped": VALID,
+    "table: one valid answer changed to another valid one": VALID,
+    "table: valid codes of a whole question exchanged for others": VALID,
+    "table: everybody gives the same valid answer": VALID,
+    "table: data of two columns swapped in some rows": VALID,
+    "table: names of two columns swapped": VALID + "; the two have the same codes",
+    "table: an odd number for an answer": VALID,
+    "table: unknown codes": VALID,
+    "table: all codes of a question one higher": VALID,
+    "table: all codes of a key variable one higher": "every age or number is as believable as its neighbour",
+    "table: an odd number for age, gender or outcome": "every age or number is as believable as its neighbour",
+    "table: rows dropped": PERSONS,
+    "table: rows repeated": PERSONS,
+    "table: rows repeated under new record numbers": PERSONS,
+    "table: record numbers altered": PERSONS,
+    "table: a trust's code altered": "a trust by another code; only releases before know its code",
+    "text file: cut short": PERSONS,
+    "two codes of a question exchanged": "no value label tells what the code means",
+    "codes of a question one higher": "no value label tells what the code means",
+    "another treatment or value of a code": JUDGED,
+    "an odd value for yes or no": JUDGED,
+    "an id of another row": JUDGED,
+    "a number one higher or lower": JUDGED,
+    "an odd number for a number": JUDGED,
+    "a row dropped": "a fact that no other row needs: a figure in print, a merger, a line of the guideline",
+    "file: header only": "a seed that a survey need not fill",
+    "file: cut short": "a fact that no other row needs: a figure in print, a merger, a line of the guideline",
+    "cell blanked": "a cell that may be blank",
+    "table: blank for age, gender or outcome": "a person drawn whose age or gender nobody knows, as there are some",
+}
+
 
 @dataclass
 class Mutation:
@@ -419,15 +457,15 @@ def report(found: Sequence[Mutation], through: Sequence[Through], command: str) 
         "Valid input that says something else: no rule of the survey is broken. `history` counts those that would be refused where the "
         "wave was published before, because an estimate moves by more than 0.05 points.",
         "",
-        "| changed | kind | not detectable | history | of |",
-        "|---|---|---:|---:|---:|",
+        "| changed | kind | not detectable | history | of | why |",
+        "|---|---|---:|---:|---:|---|",
     ]
     for (target, kind), n in sorted(Counter((m.target, m.kind) for m in undetected).items()):
         of = sum((m.target, m.kind) == (target, kind) for m in found)
         refused = sum(m.history for m in undetected if (m.target, m.kind) == (target, kind))
-        lines.append(f"| {target} | {cell(kind)} | {n} | {refused} | {of} |")
+        lines.append(f"| {target} | {cell(kind)} | {n} | {refused} | {of} | {WHY.get(kind, 'NOT LOOKED AT')} |")
     lines += [
-        f"| all | | {len(undetected)} | {sum(m.history for m in undetected)} | {len(found)} |",
+        f"| all | | {len(undetected)} | {sum(m.history for m in undetected)} | {len(found)} | |",
         "",
         "## By kind",
         "",
