@@ -199,6 +199,9 @@ class InProcess:
             transform.check_crosswalk(settings, manifest)
         except Refusal as refusal:
             return Outcome("reading", str(refusal))
+        # dbt parses a project in which only checks name a seed that is gone; it stops where it compiles them.
+        if gone := sorted(self.seed_names - {path.name for path in self.settings.seeds_dir.iterdir()}):
+            return Outcome("reading", f"dbt stopped before it built anything.\n  - {', '.join(gone)}")
         warehouse = self._cursor()
         results, changed = self._build(warehouse)
         run_results = gate.without_values({"results": results})
