@@ -243,7 +243,8 @@ def _check_in_words(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
     if kind:
         column = f".{node['column_name']}" if node.get("column_name") else ""
         attached = (node.get("attached_node") or ".").split(".")[-1] or on[-1]
-        return f"check {kind} of {attached}{column}"
+        others = [name for name in on if name != attached]
+        return f"check {kind} of {attached}{column}" + (f" to {', '.join(others)}" if others else "")
     return f"check {node['name']} ({node['description'].rstrip('.')})"
 
 
