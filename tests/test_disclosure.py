@@ -22,6 +22,7 @@ SMALL_CELL = 10
 ROUNDING = 10
 # Numbers and truth values of a row that may stand although it is hidden: they say which row it is, or come from seeds.
 NOT_STATISTICS = {"survey_year", "from_year", "to_year", "comparable", "suppressed", "score", "statement", "measured"}
+NOT_STATISTICS |= {"series_break_before", "response_position", "category_position"}
 # Tables that follow from answers, in the order in which they are made.
 FROM_ANSWERS = [
     "int_trust_sums",

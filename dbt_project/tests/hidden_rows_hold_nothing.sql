@@ -2,7 +2,7 @@
     'estimates': ['pct', 'se', 'ci_low', 'ci_high', 'base', 'effective_base', 'design_effect'],
     'means': ['mean_score', 'se', 'ci_low', 'ci_high', 'base', 'effective_base', 'design_effect'],
     'changes': ['change', 'se', 'ci_low', 'ci_high', 'p_value', 'p_adjusted', 'significant'],
-    'trust_comparisons': ['pct', 'national_pct', 'difference', 'se', 'ci_low', 'ci_high', 'adjusted_z', 'band'],
+    'trust_comparisons': ['pct', 'national_pct', 'difference', 'se', 'ci_low', 'ci_high', 'base', 'adjusted_z', 'band'],
     'guideline_alignment': ['pct_met', 'se', 'ci_low', 'ci_high', 'base'],
 } -%}
 {%- for table, columns in figures.items() %}
