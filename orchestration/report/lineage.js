@@ -166,19 +166,19 @@ function follow() {
   choice.table.value = name;
   fill(choice.column, Object.keys(relations[name].columns).map((each) => [each, each]));
   choice.column.value = column;
-  fill(choice.question, [...(questions.length === 1 ? [] : [["", "all questions"]]), ...questions]);
+  fill(choice.question, questions);
   if (question) choice.question.value = question;
   document.getElementById("of-question").hidden = !questions.length;
   show(name, column, choice.question.value);
   if (!Object.values(choice).includes(document.activeElement)) document.getElementById("path").scrollIntoView();
 }
 
-fill(choice.table, tables.map((name) => [name, name.split(".")[1]]));
+fill(choice.table, [["", "choose a table"], ...tables.map((name) => [name, name.split(".")[1]])]);
+fill(choice.column, [["", "then a column"]]);
 choice.table.addEventListener("change", () => {
-  location.hash = `#${choice.table.value}.${Object.keys(relations[choice.table.value].columns)[0]}`;
+  if (choice.table.value) location.hash = `#${choice.table.value}.${Object.keys(relations[choice.table.value].columns)[0]}`;
 });
 for (const select of [choice.column, choice.question]) select.addEventListener("change", () => { location.hash = chosen(); });
 window.addEventListener("hashchange", follow);
 document.getElementById("choice").hidden = false;
-fill(choice.column, Object.keys(relations[tables[0]].columns).map((each) => [each, each]));
 follow();
