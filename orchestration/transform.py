@@ -136,8 +136,10 @@ def prepare_manifest(settings: Settings) -> Path:
             with suppress(OSError):
                 shutil.copy(older[-1] / PARTIAL, target)
         tell("dbt: reading the project")
+        project = ["--project-dir", str(settings.dbt_project_dir), "--target", settings.target]
         parsed = subprocess.run(
-            ["dbt", "--quiet", "parse", "--project-dir", str(settings.dbt_project_dir), "--target-path", str(target)],
+            # With the options of the build: dbt parses all anew where they are others than they were.
+            ["dbt", "--quiet", "parse", *project, "--target-path", str(target)],
             capture_output=True,
             text=True,
             check=False,
