@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
 from orchestration.settings import DBT_PROJECT_DIR, ROOT, Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 RAW = ROOT / "data" / "raw"
 SEEDS = ROOT / "dbt_project" / "seeds"
@@ -259,6 +262,23 @@ def cchs(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
         shutil.copy(CCHS_DATA / name, raw / name)
     shutil.copy(here / "registry.csv", raw / "registry.csv")
     return build_once(tmp_path_factory, "cchs", raw, here / "seeds")
+
+
+# No longer than a module: while it is there no other test of the process can run an event loop of its own.
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium without a screen; skipped where it is missing."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed; a run with CI set has to have it")
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        with playwright.chromium.launch(executable_path=chromium, args=options) as launched:
+            yield launched
 
 
 @pytest.fixture

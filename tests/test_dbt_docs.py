@@ -1,23 +1,19 @@
 """dbt's documentation in a release: complete, confined to its own file, and true about who reads the marts."""
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Warehouse, folder_of
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from orchestration import dbt_docs, gate
 from orchestration.release import confined_connection
 from orchestration.settings import ROOT
 from orchestration.warehouse import connect
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="session")
@@ -37,21 +33,6 @@ def documented(page: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     assert text.startswith(between, end)
     catalog, _ = decoder.raw_decode(text, end + len(between))
     return manifest, catalog
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        message = f"{CHROMIUM} is not there"
-        if os.environ.get("CI"):
-            pytest.fail(f"{message}; a run with CI set has to have it")
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
 
 
 # ---------------------------------------------------------------------------------------- what it says

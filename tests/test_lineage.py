@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -394,25 +393,6 @@ def test_neither_page_nor_json_holds_a_path_of_this_machine(hand_worked: Warehou
         text = (folder_of(hand_worked) / name).read_text(encoding="utf-8")
         for path in (str(ROOT), str(hand_worked.folder), str(Path.home()), '"warehouse".', 'warehouse\\".', "/tmp"):
             assert path not in text, (name, path)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    import os
-
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        message = "Chromium is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(f"{message}; a run with CI set has to have it")
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        opened = playwright.chromium.launch(executable_path=chromium, args=options)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The indicator page, in a real browser: it says what the marts say, to everybody, and reaches nothing else."""
 
 import csv
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import duckdb
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Warehouse, folder_of, publish
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from orchestration import report
 from orchestration.errors import Refusal
@@ -22,22 +21,8 @@ from orchestration.release import DATABASE, PROVENANCE_IN_WORDS, notes_of
 from orchestration.report import charts, commentary
 from orchestration.settings import ROOT
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NO_EARLIER = {"release_id": None, "tolerance": 0.05, "values": 0, "by_question": []}
 COUNTRY = "geography_level <> 'trust' and breakdown = 'all'"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{CHROMIUM} is missing; a run with CI set has to have it")
-        pytest.skip(f"{CHROMIUM} is missing")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 def rewritten(warehouse: Warehouse, folder: Path, *changes: str) -> Path:
