@@ -25,12 +25,6 @@ KINDS = {VALUE: "made of", CHOICE: "decides which rows count"}
 # Columns that say how sure a value is; where a table has them they belong to its values.
 PRECISION = ("se", "ci_low", "ci_high", "base", "effective_base", "design_effect")
 REMARKS = ("no_interval_reason", "interval_caution", "suppression_reason")
-SCHEMES_IN_WORDS = {
-    "none": "everybody counts the same",
-    "trust": "each trust counts the same",
-    "trust_population": "each trust counts the same, and within a trust each cell as it was in the sample drawn",
-    "supplied": "weights that came with the deposit",
-}
 
 
 def explain(folder: Path, name: str, conditions: Sequence[str]) -> dict[str, Any]:
@@ -178,7 +172,8 @@ def _wave(
 
     trust = row["geography_code"] if row.get("geography_level") == "trust" else row.get("trust")
     [weights] = rows(
-        "select waves.weighting_scheme as scheme, min(weight) as smallest, max(weight) as largest, "
+        "select waves.weighting_scheme as scheme, waves.weighting_scheme_label as in_words, "
+        "min(weight) as smallest, max(weight) as largest, "
         "sum(weight * cells.responded) / sum(cells.responded) filter (where weight is not null) as mean, "
         "count(weight) as cells, count(*) filter (where suppressed) as hidden_cells "
         "from marts.waves left join marts.weight_cells as cells "
@@ -207,7 +202,7 @@ def _wave(
                 question,
             )
         ],
-        "weights": {"trust": trust, **weights, "in_words": SCHEMES_IN_WORDS.get(weights["scheme"], "")},
+        "weights": {"trust": trust, **weights},
         "wording": rows(
             "select raw_column, wording, filter, comparability, comparability_note from marts.question_wording "
             "where survey_year = ? and question_id = ?",

@@ -31,12 +31,6 @@ from orchestration.report.tables import (
     words,
 )
 
-SCHEMES = {
-    "none": "no weights",
-    "trust": "trust weights",
-    "trust_population": "trust and population weights",
-    "supplied": "deposited weights",
-}
 NORMAL_QUANTILE = 1.96
 
 
@@ -161,8 +155,7 @@ def _with_error(row: Row | None) -> Cell:
 def _weighting(marts: Marts) -> Part | None:
     everything = marts.rows("from marts.weighting_effect where survey_year = $1 order by scheme", marts.years[-1])
     data, body, points = [], [], []
-    schemes = list(dict.fromkeys(row["scheme"] for row in everything))
-    schemes.sort(key=lambda scheme: list(SCHEMES).index(scheme) if scheme in SCHEMES else len(SCHEMES))
+    schemes = {row["scheme"]: row["scheme_label"] for row in everything}
     for measure in marts.measures:
         rows = _of(everything, measure)
         data += rows
@@ -197,8 +190,8 @@ def _weighting(marts: Marts) -> Part | None:
         lead=[
             "Trust weights make each trust count the same; population weights let its respondents stand for everybody "
             "who was drawn there. "
-            f"Shown is the published share minus the unweighted one in {marts.years[-1]}; published shares use "
-            + "; ".join(sorted({SCHEMES.get(r["scheme"], str(r["scheme"])) for r in data if r["is_published_scheme"]}))
+            f"Shown is the published share minus the unweighted one in {marts.years[-1]}; weights of published shares: "
+            + "; ".join(sorted({row["scheme_label"] for row in data if row["is_published_scheme"]}))
             + "."
         ],
         charts=[
@@ -217,7 +210,7 @@ def _weighting(marts: Marts) -> Part | None:
                 f"Shares with other weights, in percent, {marts.years[-1]}",
                 [
                     "Share",
-                    *(SCHEMES.get(s, s) for s in schemes),
+                    *schemes.values(),
                     "Published minus unweighted",
                     "Design effect",
                     "Base",
