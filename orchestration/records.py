@@ -32,7 +32,8 @@ def quick_records() -> Iterator[None]:
         for _, _, path in connection.execute("pragma database_list").fetchall():
             if path and path not in held:
                 held[path] = stack.enter_context(closing(sqlite3.connect(path, check_same_thread=False)))
-                # A file is open once something was read from it.
+            if path:
+                # Its write-ahead log, which a new file has after a while, is open once something was read from it.
                 held[path].execute("select count(*) from sqlite_master").fetchall()
 
     before = [module.create_engine for module in modules]

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+import sqlalchemy
 from conftest import LOOPBACK, RAW, UserInterface, Warehouse, serving
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
@@ -19,6 +20,7 @@ from orchestration import gate
 from orchestration.build import build_definitions
 from orchestration.errors import Refusal
 from orchestration.lock import writer_lock
+from orchestration.records import quick_records
 from orchestration.registry import read_registry
 from orchestration.settings import ROOT
 
@@ -200,6 +202,32 @@ def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(
         assert status_of(killed_at_once) == dg.DagsterRunStatus.FAILURE
         assert status_of(of_another_warehouse) == dg.DagsterRunStatus.STARTED
         assert status_of(done) == dg.DagsterRunStatus.SUCCESS
+
+
+def test_records_stay_open_for_the_length_of_a_run_and_no_longer(tmp_path: Path) -> None:
+    """Else each of a thousand events would copy the write-ahead log into its file and wait for the disk."""
+    from dagster._core.storage.event_log.sqlite import sqlite_event_log as events
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'new.db'}", poolclass=sqlalchemy.pool.NullPool)
+    log = tmp_path / "new.db-wal"
+    create_engine = events.create_engine
+
+    def synchronous_of_a_write() -> int:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("create table if not exists t (n int)"))
+            return int(connection.execute(sqlalchemy.text("pragma synchronous")).scalar_one())
+
+    with quick_records():
+        with engine.connect() as connection:
+            # As Dagster makes a file: it has its log a while after it is there.
+            connection.execute(sqlalchemy.text("pragma journal_mode=wal"))
+        normal, full = 1, 2
+        assert synchronous_of_a_write() == normal
+        assert log.exists()
+        assert events.create_engine("sqlite:///a.db") is events.create_engine("sqlite:///a.db")
+    assert not log.exists()
+    assert synchronous_of_a_write() == full
+    assert events.create_engine is create_engine
 
 
 def test_the_hooks_that_make_dbt_start_fast_are_there_in_this_version() -> None:
