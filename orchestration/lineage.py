@@ -3,7 +3,7 @@
 Read from the SQL that dbt compiled and ran, by sqlglot; nothing is declared by hand. A column is made of the columns
 in its expression. Where that expression aggregates or ranks, its value also depends on what decides which rows go in:
 filters, joins and group keys, of its own query and of the queries and models that it reads. Belongs here: reading the
-SQL, and walking the graph. Does not: showing it (lineage_pages, explain, Dagster).
+SQL, and walking the graph. Does not: showing it (report.lineage, explain, Dagster).
 """
 
 import hashlib

@@ -267,8 +267,9 @@ def _recorded(
     check what it found beside what it expects.
     """
     if isinstance(event, dg.AssetCheckResult):
+        broken = event.metadata["status"].value == "error"
         failures = event.metadata["dagster_dbt/failed_row_count"].value
-        found = {"expected": "no row", "found": f"{failures} rows"}
+        found = {"expected": "no row", "found": "it could not be run" if broken else f"{failures} rows"}
         return event._replace(metadata={**event.metadata, **{k: dg.TextMetadataValue(v) for k, v in found.items()}})
     if not isinstance(event, dg.Output):
         return event

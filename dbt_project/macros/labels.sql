@@ -1,12 +1,7 @@
-{#-
-    A label as it is compared: in lower case, without white space and punctuation, which change on the way from file
-    to file.
--#}
 {% macro letters_and_digits(label) -%}
     translate(lower({{ label }}), ' {{ '\u00a0\u2013\u2014\u2018\u2019\u201c\u201d\u2026' }}.,;:!?()[]/+&*"''-_', '')
 {%- endmacro %}
 
-{#- The ages in a label: its digits. -#}
 {% macro digits(label) -%}
     translate({{ letters_and_digits(label) }}, 'abcdefghijklmnopqrstuvwxyz', '')
 {%- endmacro %}

@@ -1,4 +1,3 @@
-{#- A weighting scheme in words. -#}
 {% macro scheme_label(scheme) -%}
     case {{ scheme }}
         when 'none' then 'no weights'

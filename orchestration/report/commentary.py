@@ -38,7 +38,7 @@ def of_change(before: Row, after: Row, change: Row) -> str:
         return f"is hidden in {first} or {last}: {change['suppression_reason']}."
     shares = f"{percent(before['pct'])} in {first}", f"{percent(after['pct'])} in {last}"
     if not change["significant"]:
-        verdict = "no test was possible" if change["significant"] is None else "no significant change"
+        verdict = "no test was possible" if change["p_value"] is None else "no significant change"
         return f"was {shares[0]} and {shares[1]}: {verdict}, {_size(change)}."
     return f"{'rose' if change['change'] > 0 else 'fell'} from {shares[0]} to {shares[1]}, a change of {_size(change)}."
 

@@ -229,7 +229,7 @@ def _weighting(marts: Marts) -> Part | None:
 def trusts(marts: Marts) -> Section | None:
     """Trusts against the country, one part for each measure; None where there are none."""
     compared = marts.rows(
-        "select c.*, e.base, e.effective_base, e.design_effect, e.ci_low as share_ci_low, e.ci_high as share_ci_high "
+        "select c.*, e.effective_base, e.design_effect, e.ci_low as share_ci_low, e.ci_high as share_ci_high "
         "from marts.trust_comparisons as c left join marts.estimates as e on e.survey_year = c.survey_year "
         "and e.geography_level = 'trust' and e.geography_code = c.trust and e.breakdown = 'all' "
         "and e.question_id = c.question_id and e.response = c.response where c.survey_year = $1 "
@@ -267,7 +267,8 @@ def _measure_of_trusts(measure: Measure, rows: Sequence[Row], bands: Row | None)
         outside = [row for row in shown if row["band"] in ("better", "worse")]
         said.append(
             f"{bands['better']} better than expected, {bands['worse']} worse, {bands['about_the_same']} about as "
-            f"expected; {decimal(bands['flagged_by_chance'])} of {bands['trusts']} would be outside by chance alone."
+            f"expected; {decimal(bands['flagged_by_chance'])} of {bands['trusts']} would be "
+            "outside if none differed by more than trusts ordinarily do."
         )
         named = [
             (f"{row['trust_name']} ({row['trust']}):", f"{percent(row['pct'])}, {charts.BANDS[row['band']][0]}")
@@ -288,7 +289,8 @@ def _measure_of_trusts(measure: Measure, rows: Sequence[Row], bands: Row | None)
         drawing.append(
             chart(
                 f"Share of each trust by its base, {year}",
-                "Solid line: the country. Dashed lines: 95 % limits. The vertical axis starts at 0.",
+                "Solid line: the country. Dashed lines: 95 % limits, from rounded figures: close to them the shape and "
+                "the table decide. The vertical axis starts at 0.",
                 f"Funnel plot of {len(points)} trusts in {year}, share by base. {said[1]} The table below names "
                 "each trust.",
                 charts.funnel(
@@ -339,7 +341,9 @@ def _as_share(row: Row) -> dict[str, Any]:
 
 
 def _limits(shown: Sequence[Row], bands: Row) -> list[dict[str, float]]:
-    """Between which shares 95 % of trusts would lie by their base, as the bands of trust_comparisons are made."""
+    """Between which shares 95 % of trusts would lie by their base: the rule of the bands of trust_comparisons, worked
+    out from the rounded figures of the release and so a little off.
+    """  # fmt: skip
     national = float(shown[0]["national_pct"])
     effects = [row["design_effect"] for row in shown if row["design_effect"] is not None]
     effect, between = (median(effects) if effects else 1.0), bands["sd_between_trusts"] or 0.0
@@ -361,7 +365,7 @@ def people(marts: Marts) -> Section | None:
     """Age and gender, for each measure in the last wave that asked; None where nothing is broken down."""
     rows = marts.rows(
         "from marts.estimates where survey_year = $1 and breakdown <> 'all' and geography_level <> 'trust' "
-        "order by breakdown, category",
+        "order by breakdown, category = 'unknown', category_position, category",
         marts.years[-1],
     )
     year = marts.years[-1]
@@ -433,12 +437,9 @@ def exclusions(marts: Marts) -> Section | None:
     if not everything:
         return None
     year = everything[-1]["survey_year"]
-    asked = {measure.question_id for measure in marts.measures} or {row["question_id"] for row in everything}
-    rows = [
-        row
-        for row in everything
-        if row["survey_year"] == year and row["question_id"] in asked and row["status"] != "not_asked"
-    ]
+    of_year = [row for row in everything if row["survey_year"] == year and row["status"] != "not_asked"]
+    indicators = {measure.question_id for measure in marts.measures}
+    rows = [row for row in of_year if row["question_id"] in indicators] or of_year
     statuses = [s for s, _ in sorted({(r["status"], r["status_position"]) for r in rows}, key=lambda pair: -pair[1])]
     body = []
     for (label, _), group in groupby(rows, lambda row: (row["question_label"], row["question_id"])):
@@ -462,9 +463,7 @@ def exclusions(marts: Marts) -> Section | None:
 
 def agreement(marts: Marts) -> Section | None:
     """Ours beside the figures in print, and how these were restated; None where there are none."""
-    rows = marts.rows(
-        "from marts.reconciliation order by survey_year, question_id, try_cast(response as double), response"
-    )
+    rows = marts.rows("from marts.reconciliation order by survey_year, question_id, response_position, response")
     if not rows:
         return None
     labels = {(r["question_id"], r["response"]): (r["question_label"], r["response_label"]) for r in marts.country}

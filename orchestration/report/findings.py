@@ -200,12 +200,17 @@ def experience(marts: Marts) -> tuple[Headline, Section] | None:
         ["Below each mean its 95 % interval.", *why_hidden(means)],
         folded="The mean score by wave",
     )
+    whole_span = [marts.changes[question, series[0]["response"]].get((first, last)) for series in of_score.values()]
+    tested = sum(bool(change and change["comparable"] and change["p_value"] is not None) for change in whole_span)
     part = Part(
         lead=[
             "People were asked to rate their experience overall. Each panel is one score: the share of those "
             "who gave it.",
-            f"{len(of_score)} shares are tested: if nothing had changed, one test in twenty would still be "
-            "significant.",
+            *(
+                [f"{tested} changes are tested: if nothing had changed, one test in twenty would still be significant."]
+                if tested
+                else []
+            ),
             *_breaks_in_words(breaks),
         ],
         points=[*spoken["rose"], *spoken["fell"], *spoken["other"]],
@@ -229,7 +234,8 @@ def _change_cell(change: Row | None) -> Cell:
         return words("not comparable")
     if change["change"] is None:
         return Cell(HIDDEN, number=True)
-    notes = [interval(change), *([] if change["significant"] else ["not significant"])]
+    verdict = "no test possible" if change["p_value"] is None else "not significant"
+    notes = [interval(change), *([] if change["significant"] else [verdict])]
     return Cell(signed(change["change"]), notes, number=True, order=change["change"])
 
 
@@ -372,7 +378,8 @@ def contact(marts: Marts) -> tuple[Headline, Section] | None:
             Part(
                 lead=[
                     "The share of people who do not know how to contact the person in charge of their care, among "
-                    "those who know who that is and gave an answer.",
+                    "those who know who that is and gave an answer. "
+                    + ("Each wave's own wording stands below: a break is another question." if breaks else ""),
                     *_breaks_in_words(breaks),
                 ],
                 points=[("The share", " ".join(said))] if said else [],

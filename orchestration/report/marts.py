@@ -67,12 +67,12 @@ class Marts:
 
     @cached_property
     def country(self) -> Sequence[Row]:
-        """The shares of the whole country, by question, wave and response in the order of the questionnaire."""
+        """The shares of the whole country, by question, response in the order of the questionnaire, and wave."""
         return self.rows(
             "select e.*, w.comparability from marts.estimates as e "
             "left join marts.question_wording as w using (survey_year, question_id) "
             "where geography_level <> 'trust' and breakdown = 'all' "
-            "order by question_label, question_id, survey_year, try_cast(response as double), response"
+            "order by question_label, question_id, response_position, response, survey_year"
         )
 
     @cached_property

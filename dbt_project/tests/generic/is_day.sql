@@ -1,4 +1,3 @@
-{#- A day of a year of four digits, and not `infinity`. -#}
 {% test is_day(model, column_name) %}
 select {{ column_name }}
 from {{ model }}

@@ -1,4 +1,3 @@
-{#- A month as 2018-02, so that months sort by time. -#}
 {% test is_month(model, column_name) %}
 select {{ column_name }}
 from {{ model }}

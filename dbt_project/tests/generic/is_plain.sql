@@ -1,4 +1,3 @@
-{#- No control or other invisible characters, and no white space around: names of raw files are published. -#}
 {% test is_plain(model, column_name) %}
 select {{ column_name }}
 from {{ model }}
