@@ -457,7 +457,9 @@ def series(*rows: tuple[int, float | None, bool]) -> list[dict[str, Any]]:
 def change_of(change: float | None, *, comparable: bool = True, significant: bool | None = None) -> dict[str, Any]:
     size = {"ci_low": None, "ci_high": None} if change is None else {"ci_low": change - 1, "ci_high": change + 1}
     notes = {"comparability_note": "another question", "suppression_reason": "too few"}
-    return {"change": change, "comparable": comparable, "significant": significant} | size | notes
+    # Where nothing could be tested the mart says that the change is not significant.
+    test = {"p_value": None if significant is None else 0.01 if significant else 0.5, "significant": bool(significant)}
+    return {"change": change, "comparable": comparable} | test | size | notes
 
 
 def test_what_is_said_of_a_change_and_of_none() -> None:
@@ -576,7 +578,7 @@ def test_figures_without_an_interval_are_shown_alone(browser: Browser, hand_work
     tables = ("estimates", "overall_experience", "contact_care_coordinator")
     gone = [f"update marts.{table} set se = null, ci_low = null, ci_high = null" for table in tables]
     gone += ["update marts.weighting_effect set se = null, design_effect = null"]
-    gone += ["update marts.changes set se = null, ci_low = null, ci_high = null, p_value = null, significant = null"]
+    gone += ["update marts.changes set se = null, ci_low = null, ci_high = null, p_value = null, significant = false"]
     with opened(browser, rewritten(hand_worked, tmp_path / "release", *gone)) as page:
         assert all(re.fullmatch(r"[\d.]+", row[1]) and row[2] == "" for row in cells(page, "contact_care_coordinator"))
         assert page.locator("#contact figure .wide .mark-symbol path").count() == 2
