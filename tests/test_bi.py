@@ -16,7 +16,7 @@ from tests.bi.switching import next_release
 WORDS = {
     "question_id": "question_label",
     "response": "response_label",
-    "score": "score_label",
+    "score": "response_label",
     "area": "question_label",
     "geography_code": "geography_name",
     "trust": "trust_name",

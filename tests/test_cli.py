@@ -41,7 +41,11 @@ def on_a_terminal(
     process = subprocess.Popen(
         [sys.executable, "-c", "from orchestration.cli import main; main()", *arguments],
         cwd=ROOT,
-        env=os.environ | warehouse.environment | {"TERM": "xterm-256color"} | environment,
+        # As wide as the terminal is, whatever the environment of the tests says.
+        env={k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        | warehouse.environment
+        | {"TERM": "xterm-256color"}
+        | environment,
         stdin=its,
         stdout=its,
         stderr=its,

@@ -210,7 +210,8 @@ def test_every_published_column_leads_to_a_file_or_the_crosswalk_or_is_a_constan
     # What the crosswalk writes into the SQL of a wave, what tells rows of one table apart, and what the run is told.
     assert constants == {
         *(f"{table}.survey_year" for table in ("response_rates", "trust_band_counts", "weight_cells")),
-        *("weighting_effect.survey_year", "weighting_effect.scheme", "estimates.breakdown", "means.breakdown"),
+        *("weighting_effect.survey_year", "weighting_effect.scheme", "weighting_effect.scheme_label"),
+        *("estimates.breakdown", "means.breakdown"),
         *(f"column_dictionary.{column}" for column in relations["marts.column_dictionary"]["columns"]),
         *("release_info.release_id", "release_info.published_at", "release_info.git_commit"),
         *("release_info.storage_version", "release_info.restatement_tolerance"),

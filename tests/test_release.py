@@ -60,8 +60,6 @@ def test_a_release_holds_the_published_tables_and_nothing_else_of_the_warehouse(
         "datapackage.json",
         "release.json",
         "restatements.csv",
-        "report/lineage/index.html",
-        "report/lineage/lineage.json",
         release.DATABASE,
         *(f"{kind}/{table}.{kind}" for kind in ("csv", "parquet") for table in PUBLISHED_TABLES),
     }

@@ -494,7 +494,7 @@ def test_what_is_said_of_a_change_and_of_none() -> None:
 HOSTILE = """<script>window.hit = 1</script>"><img src=x onerror="window.hit = 1"> & role="x" =1+1"""
 LABELS = {
     "estimates": ("geography_name", "question_label", "response_label", "category_label"),
-    "overall_experience": ("score_label", "question_label"),
+    "overall_experience": ("response_label", "question_label"),
     "support_not_received": ("area", "question_label"),
     "contact_care_coordinator": ("question_label",),
     "question_wording": ("question_label", "wording", "raw_column", "comparability_note"),

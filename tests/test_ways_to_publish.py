@@ -225,7 +225,9 @@ def test_two_tests_of_one_name_do_not_get_as_far_as_a_build(small: Warehouse, tm
     project = shutil.copytree(DBT_PROJECT_DIR, tmp_path / "project")
     described = project / "models" / "crosswalk" / "crosswalk.yml"
     text = described.read_text(encoding="utf-8")
-    described.write_text(text.replace("[not_null]", "[not_null: {name: one_name}]", 2), encoding="utf-8")
+    before_first, *between, after_last = text.split("[not_null]")
+    middle = "[not_null]".join(between)
+    described.write_text("[not_null: {name: one_name}]".join([before_first, middle, after_last]), encoding="utf-8")
 
     ran = run_command(small, "refresh", project=project)
 

@@ -137,7 +137,7 @@ def experience(marts: Marts) -> tuple[Headline, Section] | None:
     moved = {
         score: of_series(series, marts.changes[question, series[0]["response"]]) for score, series in of_score.items()
     }
-    name = {score: str(series[-1]["score_label"]) for score, series in of_score.items()}
+    name = {score: str(series[-1]["response_label"]) for score, series in of_score.items()}
     spoken: dict[str, list[tuple[str, str]]] = {"rose": [], "fell": [], "other": []}
     for score, sentences in reversed(moved.items()):
         if sentences:

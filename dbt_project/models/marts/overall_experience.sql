@@ -39,7 +39,7 @@ final as (
         estimates.question_label,
         question_map.wording,
         cast(estimates.response as integer) as score,
-        estimates.response_label as score_label,
+        estimates.response_label,
         estimates.pct,
         estimates.se,
         estimates.ci_low,
@@ -51,7 +51,8 @@ final as (
         estimates.suppression_reason,
         estimates.data_provenance,
         estimates.question_id,
-        estimates.response
+        estimates.response,
+        estimates.response_position
     from estimates
     inner join questions on estimates.question_id = questions.question_id
     inner join geographies

@@ -51,7 +51,8 @@ final as (
         estimates.suppression_reason,
         estimates.data_provenance,
         estimates.question_id,
-        estimates.response
+        estimates.response,
+        estimates.response_position
     from estimates
     inner join questions
         on
