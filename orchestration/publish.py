@@ -409,6 +409,8 @@ def _describe(
                 "great-expectations",
                 "pandas",
                 "pyreadstat",
+                "sqlglot",
+                "vl-convert-python",
             )
         },
         "inputs": sources,
