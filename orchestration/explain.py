@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import Refusal
 from orchestration.lineage import CHOICE, ROWS, VALUE, in_order, raw_columns, upstream
-from orchestration.release import DATABASE, confined_connection, notes_of
+from orchestration.release import DATABASE, confined_connection, notes_of, rows_of
 from orchestration.report.lineage import DATA
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ def _wave(
     """What the release says of a wave: its statuses and wording of a question, weights, files and raw columns."""
 
     def rows(query: str, *parameters: Any) -> list[dict[str, Any]]:
-        cursor = connection.execute(query, list(parameters))
-        names = [column[0] for column in cursor.description or []]
-        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+        return rows_of(connection, query, parameters)
 
     trust = row["geography_code"] if row.get("geography_level") == "trust" else row.get("trust")
     [weights] = rows(

@@ -47,6 +47,7 @@ from orchestration.release import (
     record,
     releases,
     remove_superseded,
+    rows_of,
     switch,
     sync,
     tables_of,
@@ -335,7 +336,7 @@ def _describe(
     for table, description in tables.items():
         description["key"] = keys.get(table, [])
     with open_release(aside) as connection:
-        sources = _rows(connection, "select * from marts.source_files order by path")
+        sources = rows_of(connection, "select * from marts.source_files order by path")
         suppressed = {
             table: _suppressed(connection, table, description["columns"])
             for table, description in tables.items()
@@ -425,16 +426,10 @@ def _describe(
     (aside / "release.json").write_text(json.dumps(notes, indent=2, default=str), encoding="utf-8")
 
 
-def _rows(connection: "duckdb.DuckDBPyConnection", query: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(query)
-    names = [column[0] for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
 def _release_info(aside: Path) -> dict[str, Any]:
     """The one row of release_info of a release that is being built."""
     with open_release(aside) as connection:
-        return _rows(connection, "select * from marts.release_info")[0]
+        return rows_of(connection, "select * from marts.release_info")[0]
 
 
 def _suppressed(

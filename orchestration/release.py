@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +109,15 @@ def open_release(folder: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
             yield connection
         except duckdb.Error as error:
             raise Refusal(f"{folder / DATABASE} cannot be read ({type(error).__name__}).") from None
+
+
+def rows_of(
+    connection: "duckdb.DuckDBPyConnection", query: str, parameters: Sequence[Any] = ()
+) -> list[dict[str, Any]]:
+    """The rows of a query, each by the names of its columns."""
+    cursor = connection.execute(query, parameters)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def tables_of(folder: Path) -> dict[str, dict[str, Any]]:

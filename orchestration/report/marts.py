@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from orchestration.release import rows_of
 from orchestration.report.commentary import Changes
 from orchestration.report.tables import Row, slug
 
@@ -46,9 +47,7 @@ class Marts:
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Rows of a query as dictionaries."""
-        cursor = self._connection.execute(query, parameters)
-        names = [column[0] for column in cursor.description or []]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return rows_of(self._connection, query, parameters)
 
     @cached_property
     def info(self) -> Row:
