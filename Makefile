@@ -60,7 +60,7 @@ torture: .venv/installed ## kill, starve, damage and deceive refreshes, read dur
 	$(BIN)/python -m tests.torture.mutations --count 2000 --through-refresh 50 --out benchmarks/mutations.md
 
 lock: ## pin all versions again (needs uv)
-	uv pip compile pyproject.toml --extra dev --generate-hashes --no-strip-extras --no-emit-index-url \
+	uv pip compile pyproject.toml --extra dev --extra postgres --generate-hashes --no-strip-extras --no-emit-index-url \
 	  --no-emit-find-links --python-version 3.11 -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
