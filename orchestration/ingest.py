@@ -234,9 +234,9 @@ def _as_utf8(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFile,
     (warehouse,) = connection.execute(
         "select path from duckdb_databases() where database_name = current_database()"
     ).fetchall()[0]
-    private = state_dir_of(Path(warehouse)) / TEMPORARY
+    private = state_dir_of(Path(warehouse)) / TEMPORARY if warehouse else None
     with tempfile.NamedTemporaryFile(
-        "w", dir=private if private.is_dir() else None, suffix=".txt", encoding="utf-8", newline=""
+        "w", dir=private if private and private.is_dir() else None, suffix=".txt", encoding="utf-8", newline=""
     ) as copy:
         copy.write(text)
         copy.flush()
