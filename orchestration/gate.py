@@ -49,6 +49,7 @@ PUBLISHED_TABLES = (
     "published_vintages",
     "question_wording",
     "source_files",
+    "corrections",
     "column_dictionary",
     "release_info",
 )

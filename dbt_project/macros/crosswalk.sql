@@ -24,13 +24,51 @@
 
 {% macro literal(text) %}{{ return("'" ~ (text | string | replace("'", "''")) ~ "'") }}{% endmacro %}
 
-{% macro raw_text(column) %}
-    {%- if column -%}
-        {{ return("nullif(trim(" ~ adapter.quote(column | replace('"', '""')) ~ "), '')") }}
-    {%- else -%}
-        {{ return('cast(null as string)') }}
-    {%- endif -%}
+{% macro raw_text(column, corrections=[]) %}
+    {%- if not column -%}{{ return('cast(null as string)') }}{%- endif -%}
+    {%- set text = "nullif(trim(" ~ adapter.quote(column | replace('"', '""')) ~ "), '')" -%}
+    {%- set branches = [] -%}
+    {%- for correction in corrections if correction.raw_column | trim | lower == column | trim | lower -%}
+        {%- do branches.append('when ' ~ correction_matches(correction) ~ ' then corrections._replacement_' ~ correction.number) -%}
+    {%- endfor -%}
+    {{ return('case ' ~ branches | join(' ') ~ ' else ' ~ text ~ ' end' if branches else text) }}
 {% endmacro %}
+
+{#- What corrections say stays in their table, which no release holds: the SQL, which every release shows, names them alone. -#}
+{% macro corrections_of(file_role) %}
+    {{ return(crosswalk_rows(
+        'select correction, survey_year, raw_column, condition_column,'
+        ~ ' row_number() over (partition by survey_year order by correction) as number'
+        ~ ' from ' ~ ref('corrections') ~ ' where file_role = ' ~ literal(file_role) ~ ' and raw_column is not null'
+        ~ ' order by survey_year, correction'
+    )) }}
+{% endmacro %}
+
+{% macro correction_matches(correction) %}
+    {%- set same = ["coalesce(" ~ raw_text(correction.raw_column) ~ ", '') = coalesce(corrections._found_" ~ correction.number ~ ", '')"] -%}
+    {%- if correction.condition_column -%}
+        {%- do same.append("coalesce(" ~ raw_text(correction.condition_column) ~ ", '') = coalesce(corrections._condition_" ~ correction.number ~ ", '')") -%}
+    {%- endif -%}
+    {{ return(same | join(' and ')) }}
+{% endmacro %}
+
+{% macro beside_corrections(relation, corrections) -%}
+    {{ relation }}
+    {%- if corrections %}
+cross join (
+    select
+        {%- for correction in corrections %}
+        {%- set of_it = 'max(case when correction = ' ~ literal(correction.correction) ~ ' then ' %}
+        {{ of_it }}found end) as _found_{{ correction.number }},
+        {%- if correction.condition_column %}
+        {{ of_it }}condition_value end) as _condition_{{ correction.number }},
+        {%- endif %}
+        {{ of_it }}replacement end) as _replacement_{{ correction.number }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from {{ ref('corrections') }}
+) as corrections
+    {%- endif %}
+{%- endmacro %}
 
 {% macro decode(text, codes) %}
     {%- if not codes -%}{{ return('cast(null as string)') }}{%- endif -%}
@@ -42,9 +80,9 @@
     {{ return('case ' ~ text ~ ' ' ~ branches | join(' ') ~ ' end') }}
 {% endmacro %}
 
-{% macro age_band(variable, wave, bands, codes) %}
+{% macro age_band(variable, wave, bands, codes, corrections=[]) %}
     {%- if not variable -%}{{ return('cast(null as string)') }}{%- endif -%}
-    {%- set text = raw_text(variable.raw_column) -%}
+    {%- set text = raw_text(variable.raw_column, corrections) -%}
     {%- if variable.measured_as == 'code' -%}{{ return(decode(text, codes)) }}{%- endif -%}
     {%- set number = 'try_cast(' ~ text ~ ' as double)' -%}
     {%- if variable.measured_as == 'birth_year' -%}

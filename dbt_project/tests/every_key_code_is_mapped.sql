@@ -1,13 +1,15 @@
--- depends_on: {{ ref('key_variables') }} {{ source('raw', 'responses') }} {{ source('raw', 'sampled') }}
+-- depends_on: {{ ref('key_variables') }} {{ source('raw', 'responses') }} {{ source('raw', 'sampled') }} {{ ref('corrections') }}
 {%- set variables = crosswalk_rows(
     'select survey_year, file_role, variable, raw_column, measured_as from ' ~ ref('key_variables')
     ~ " where measured_as in ('code', 'years', 'birth_year', 'number') order by survey_year, file_role, variable"
 ) %}
+{%- set corrections = {'responses': corrections_of('responses'), 'sampled': corrections_of('sampled')} %}
 with
 
 observed as (
 
     {%- for row in variables %}
+    {%- set corrected = corrections[row.file_role] | selectattr('survey_year', 'equalto', row.survey_year) | list %}
     {%- if not loop.first %}
     union all
     {%- endif %}
@@ -17,9 +19,9 @@ observed as (
         {{ literal(row.variable) }} as variable,
         {{ literal(row.raw_column) }} as raw_column,
         {{ literal(row.measured_as) }} as measured_as,
-        {{ raw_text(row.raw_column) }} as code,
+        {{ raw_text(row.raw_column, corrected) }} as code,
         count(*) as n
-    from {{ source('raw', 'sampled') if row.file_role == 'sampled' else source('raw', 'responses') }}
+    from {{ beside_corrections(source('raw', row.file_role), corrected) }}
     where survey_year = {{ row.survey_year }}
     group by code
     {%- else %}

@@ -2,7 +2,7 @@
 -- depends_on: {{ ref('key_codes') }} {{ ref('questions') }} {{ ref('responses') }} {{ ref('question_map') }} {{ ref('response_map') }}
 -- depends_on: {{ ref('routing') }} {{ ref('ignored_columns') }} {{ ref('merged_strata') }} {{ ref('comparability') }}
 -- depends_on: {{ ref('exclusion_reasons') }} {{ ref('published_figures') }} {{ ref('revisions') }} {{ ref('expected_rows') }}
--- depends_on: {{ ref('trust_mergers') }} {{ ref('guideline_statements') }} {{ ref('guideline_items') }}
+-- depends_on: {{ ref('trust_mergers') }} {{ ref('guideline_statements') }} {{ ref('guideline_items') }} {{ ref('corrections') }}
 {%- set columns = [] -%}
 {%- if execute -%}
     {%- for seed in graph.nodes.values() | selectattr('resource_type', 'equalto', 'seed') | sort(attribute='name') -%}
