@@ -30,9 +30,9 @@ REMARKS = ("no_interval_reason", "interval_caution", "suppression_reason")
 def explain(folder: Path, name: str, conditions: Sequence[str]) -> dict[str, Any]:
     """What a release says of one number: a column (MART.COLUMN) of the one row for which all conditions hold.
 
-    Has `value`, `row` (its key), `precision`, `remarks`, `waves` (each with statuses, weights, wording, files and raw
-    columns) and `lineage`. Raises Refusal where there is no such column, a condition is no comparison of a column with
-    constants, or not exactly one row is left.
+    Has `value`, `row` (its key), `precision`, `remarks`, `waves` (each with statuses, weights, wording, files, raw
+    columns and the corrected errors of these) and `lineage`. Raises Refusal where there is no such column, a condition
+    is no comparison of a column with constants, or not exactly one row is left.
     """
     notes = notes_of(folder)
     table, column = _column_of(notes, name)
@@ -64,7 +64,12 @@ def explain(folder: Path, name: str, conditions: Sequence[str]) -> dict[str, Any
             "suppressed": row.get("suppressed", False),
             "precision": {key: row[key] for key in PRECISION if key in row and key != column},
             "remarks": [row[key] for key in REMARKS if row.get(key)],
-            "waves": [_wave(connection, wave, question, row, meanings, raw) for wave in waves],
+            "waves": [
+                _wave(connection, wave, question, row, meanings, raw)
+                # Releases made before source errors were corrected have no such table.
+                | {"corrections": _corrections(connection, wave, raw) if "corrections" in notes["tables"] else []}
+                for wave in waves
+            ],
             "lineage": [
                 {
                     "table": at,
@@ -216,6 +221,20 @@ def _wave(
     }
 
 
+def _corrections(
+    connection: "duckdb.DuckDBPyConnection", wave: int, raw: Mapping[tuple[str, str], Mapping[int, list[str]]]
+) -> list[dict[str, Any]]:
+    """The corrected errors of a wave in some raw columns."""
+    read = {(at, header.strip().lower()) for (at, _), by_wave in raw.items() for header in by_wave.get(wave, [])}
+    return [
+        row
+        for row in rows_of(
+            connection, "select * from marts.corrections where survey_year = ? order by correction", [wave]
+        )
+        if (f"staging.stg_{row['file_role']}", row["raw_column"].lower()) in read
+    ]
+
+
 def in_words(explained: Mapping[str, Any]) -> str:
     """An explanation as text for people."""
     unit = f" {explained['unit']}" if explained["unit"] else ""
@@ -279,6 +298,11 @@ def _wave_in_words(wave: Mapping[str, Any]) -> list[str]:
         for read, headers in wave["raw_columns"].items():
             wrapped = textwrap.wrap(", ".join(headers), WIDTH - 62)
             lines += [f"    {read if at == 0 else '':<58} {part}" for at, part in enumerate(wrapped)]
+    if wave["corrections"]:
+        lines.append("  corrected     known errors of these columns, before anything was counted")
+        for of in wave["corrections"]:
+            said = f"{of['raw_column']} ({of['file_role']}), {of['action']}: {of['reason']} ({of['source']})"
+            lines += textwrap.wrap(said, WIDTH, initial_indent="    ", subsequent_indent="      ")
     lines.append("  files")
     for file in wave["files"]:
         lines += [

@@ -88,6 +88,21 @@ class Wave:
         for r in rows("routing").itertuples():
             filters = self.routing.setdefault(r.question_id, {})
             filters.setdefault(r.filter_question_id, set()).add(r.filter_code)
+        self.corrections = [c for c in rows("corrections").itertuples() if c.file_role in files]
+
+    def read(self, role: str) -> pd.DataFrame:
+        """A file of the wave with its known errors corrected, each where the file itself has it."""
+        landed = read_raw(*self.files[role])
+        data = landed.copy()
+        for c in self.corrections:
+            if c.file_role == role:
+                wrong = landed[c.raw_column.lower()] == c.found
+                if c.condition_column:
+                    wrong &= landed[c.condition_column.lower()] == c.condition_value
+                if not wrong.any():
+                    raise ValueError(f"{self.year} {role}: correction {c.correction} matches nothing")
+                data.loc[wrong, c.raw_column.lower()] = c.replacement
+        return data
 
 
 # ---- key variables ----
@@ -133,7 +148,7 @@ def cell_of(age: pd.DataFrame | None, gender: pd.Series | None, index: pd.Index)
 # ---- persons ----
 def read_persons(wave: Wave, without: frozenset) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """Every raw row with its person status (blank if none applies), and the codes of every question."""
-    data, role = read_raw(*wave.files["responses"]), "responses"
+    data, role = wave.read("responses"), "responses"
     answers = {question: data[column] for question, column in wave.columns.items()}
     for question, codes in answers.items():
         if strange := set(codes) - set(wave.responses.get(question, {})) - {""}:
@@ -191,7 +206,7 @@ def read_sample(wave: Wave, persons: pd.DataFrame, without: frozenset) -> pd.Dat
         if "duplicate" not in without:
             drawn = drawn[~drawn["duplicate"]]
         return drawn[["trust", "cell", "outcome"]].assign(persons=1)
-    data, role = read_raw(*wave.files["sampled"]), "sampled"
+    data, role = wave.read("sampled"), "sampled"
     age = age_of(wave, role, "frame_age", data)
     drawn = pd.DataFrame({"trust": data[wave.variables[role, "trust"][0]]})
     drawn["cell"] = cell_of(age, coded(wave, role, "frame_gender", data), data.index)

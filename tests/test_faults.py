@@ -726,6 +726,13 @@ def test_an_expectation_that_is_itself_broken_does_not_pass(
 # What each expectation of a suite is there for, planted in a mart of its own: (table, statement).
 ENGLAND = "geography_level = 'england'"
 MART_FAULTS: dict[str, dict[str, str]] = {
+    "corrections": {
+        "every correction of the crosswalk is told":
+            "insert into crosswalk.corrections (correction, survey_year) values ('untold', 2017)",
+        "nothing is told to be corrected that the crosswalk does not correct":
+            "insert into marts.corrections values ('made_up', 2017, 'responses', 'q1', 'replace', 'why', 'a letter', "
+            "'A. Reviewer', '2026-11-25')",
+    },
     "changes": {
         "every figure that the crosswalk says was asked for is there":
             f"delete from marts.changes where {ENGLAND} and question_id = 'listened_to'",

@@ -50,7 +50,7 @@ def test_a_release_holds_the_published_tables_and_nothing_else_of_the_warehouse(
     schemas = hand_worked.published("select schema_name from duckdb_schemas() where not internal order by all")
     folder = folder_of(hand_worked)
 
-    assert len(PUBLISHED_TABLES) == len(set(PUBLISHED_TABLES)) == 22
+    assert len(PUBLISHED_TABLES) == len(set(PUBLISHED_TABLES)) == 23
     assert list(tables.itertuples(index=False, name=None)) == [("marts", table) for table in sorted(PUBLISHED_TABLES)]
     assert views.empty
     assert set(schemas["schema_name"]) <= {"main", "marts"}

@@ -36,7 +36,7 @@ matches as (
     where survey_year = {{ row.survey_year }} and {{ correction_matches(row) }}
     {%- else %}
     select
-        null as correction,
+        cast(null as string) as correction,
         0 as n,
         0 as n_of_others
     where false

@@ -14,7 +14,7 @@ from orchestration.report import context, findings
 from orchestration.report.html import HERE, environment, render
 from orchestration.report.marts import Marts
 from orchestration.report.sections import Section
-from orchestration.report.tables import Table, count, figure, words
+from orchestration.report.tables import Cell, Table, count, figure, words
 
 PAGE = "report"
 # Pages of a release that this one leads to, where they were made before it.
@@ -83,9 +83,10 @@ def _tables(sections: list[Section]) -> list[Table]:
 
 
 def _about(marts: Marts) -> list[Table]:
-    """The waves, and the raw files with their checksums."""
+    """The waves, the raw files with their checksums, and what was corrected in them."""
     sources = marts.rows("from marts.source_files order by path")
-    return [
+    corrections = marts.rows("from marts.corrections order by survey_year, correction")
+    tables = [
         Table(
             "waves",
             "The waves of this release",
@@ -127,3 +128,27 @@ def _about(marts: Marts) -> list[Table]:
             folded=f"{len(sources)} raw files with their checksums",
         ),
     ]
+    if corrections:
+        tables.append(
+            Table(
+                "corrections",
+                "Known errors of the raw files that were corrected",
+                ["Correction", "Wave", "File", "Column", "What is done", "Reason", "Source", "Reviewed"],
+                [
+                    [
+                        words(row["correction"]),
+                        words(row["survey_year"]),
+                        words(row["file_role"]),
+                        words(row["raw_column"]),
+                        words(row["action"].replace("_", " ")),
+                        words(row["reason"]),
+                        words(row["source"]),
+                        Cell(row["reviewer"], [str(row["reviewed_on"])]),
+                    ]
+                    for row in corrections
+                ],
+                corrections,
+                folded=f"{len(corrections)} corrected errors of the raw files",
+            )
+        )
+    return tables

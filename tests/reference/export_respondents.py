@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.recompute import Wave, age_of, coded, read_persons, read_raw, read_sample, read_seed, statuses, weigh
+from tests.recompute import Wave, age_of, coded, read_persons, read_sample, read_seed, statuses, weigh
 
 ROOT = Path(__file__).parents[2]
 
 
 def breakdowns(wave: Wave) -> pd.DataFrame:
     """Age band and gender of every raw row: the questionnaire's, the frame's where that is blank, else `unknown`."""
-    data = read_raw(*wave.files["responses"])
+    data = wave.read("responses")
     found = pd.DataFrame("", index=data.index, columns=["age_band", "gender"])
     for source in ("questionnaire", "frame"):
         age = age_of(wave, "responses", f"{source}_age", data)
