@@ -301,8 +301,10 @@ def _wave_in_words(wave: Mapping[str, Any]) -> list[str]:
     if wave["corrections"]:
         lines.append("  corrected     known errors of these columns, before anything was counted")
         for of in wave["corrections"]:
-            said = f"{of['raw_column']} ({of['file_role']}), {of['action']}: {of['reason']} ({of['source']})"
-            lines += textwrap.wrap(said, WIDTH, initial_indent="    ", subsequent_indent="      ")
+            of_what = f"{of['correction']}: {of['raw_column']} ({of['file_role']}), {of['action']}"
+            lines += textwrap.wrap(
+                f"{of_what}; {of['reason']} ({of['source']})", WIDTH, initial_indent="    ", subsequent_indent="      "
+            )
     lines.append("  files")
     for file in wave["files"]:
         lines += [

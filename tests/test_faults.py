@@ -529,6 +529,13 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
                 reason="why", reviewer="who", reviewed_on="2020-01-01"),
             ["vintage 20200101T00:00Z, what_to_do no published figure is meant, and no release"],
         ),
+        "a correction of an error that the file has not": (
+            add("corrections", correction="mended_since", survey_year="2013", file_role="responses", raw_column="Q1",
+                found="1", condition_column="RecNo", condition_value=RECORD, action="replace", replacement="2",
+                reason="why", source="a letter", reviewer="who", reviewed_on="2020-01-01"),
+            ["every_correction_matches", "correction mended_since, survey_year 2013, file_role responses, raw_column Q1",
+             "it matches no row of the file: correct it; if a new edition mended the error, remove the row"],
+        ),
         "a label with what a terminal would act on": (
             put("questions", {"question_id": "support_work"}, label="Work\x1b[2J\u202e and more"),
             ["every_text_is_plain", "seed questions, column_name label, cell Work\N{REPLACEMENT CHARACTER}[2J"],

@@ -519,6 +519,8 @@ def test_names_and_labels_with_markup_stay_text(browser: Browser, hand_worked: W
     for table in ("estimates", "contact_care_coordinator", "changes", "question_wording", "trust_comparisons"):
         changes.append(f"update marts.{table} set question_id = '../' || question_id")
     changes.append("update marts.waves set wave_label = '=1+1' || wave_label")
+    told = ", ".join([f"'{hostile}'", "2013", *[f"'{hostile}'"] * 6, "'2026-11-25'"])
+    changes.append(f"insert into marts.corrections values ({told})")
     release = rewritten(hand_worked, tmp_path / "release", *changes)
     with opened(browser, release) as page:
         assert page.evaluate("window.hit") is None
