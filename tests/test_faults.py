@@ -534,7 +534,7 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
                 found="1", condition_column="RecNo", condition_value=RECORD, action="replace", replacement="2",
                 reason="why", source="a letter", reviewer="who", reviewed_on="2020-01-01"),
             ["every_correction_matches", "correction mended_since, survey_year 2013, file_role responses",
-             "raw_column Q1, what_to_do it matches no row of the file: correct it; if a new edition mended the error, remove the row"],
+             "raw_column Q1, what_to_do it matches no row of the file: correct it; if a new edition mended the error"],
         ),
         "a label with what a terminal would act on": (
             put("questions", {"question_id": "support_work"}, label="Work\x1b[2J\u202e and more"),
