@@ -122,12 +122,17 @@ def _as_document(done: "Refreshed", seconds: float) -> dict[str, Any]:
     from orchestration import release
 
     notes = release.notes_of(done.folder)
+    read, reused = notes["waves_read"], notes["waves_reused"]
+    if not done.changed:
+        read, reused = [], sorted([*read, *reused])
     return {
         "release_id": done.folder.name,
         "folder": str(done.folder),
         "changed": done.changed,
         "provenance": notes["provenance"],
         "waves": notes["waves"],
+        "waves_read": read,
+        "waves_reused": reused,
         "counts": {
             "files": len(notes["inputs"]),
             "checks_passed": notes["checks_passed"],

@@ -6,6 +6,7 @@ so. Does not: recoding, cleaning or any rule of the survey (dbt). Errors name fi
 
 import csv
 import io
+import itertools
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -50,8 +51,10 @@ create schema if not exists raw;
 create table if not exists raw.files (
     survey_year integer, path varchar, file_role varchar, format varchar, encoding varchar, sha256 varchar,
     bytes bigint, row_count bigint, column_count integer, study_number varchar, edition varchar,
-    licence varchar, provenance varchar
+    licence varchar, provenance varchar, landed_by varchar
 );
+-- Made before it was kept.
+alter table raw.files add column if not exists landed_by varchar;
 create table if not exists raw.variables (
     survey_year integer, file_role varchar, raw_column varchar, position integer, label varchar
 );
@@ -69,12 +72,14 @@ class Codebook:
     value_labels: list[tuple[str, str, str]] = field(default_factory=list)  # column, code, label
 
 
-def land_wave(connection: "duckdb.DuckDBPyConnection", raw_dir: Path, files: Sequence[RawFile]) -> bool:
+def land_wave(
+    connection: "duckdb.DuckDBPyConnection", raw_dir: Path, files: Sequence[RawFile], run_id: str | None = None
+) -> bool:
     """Land all files of one wave in one transaction; False where exactly these files are there already.
 
     Makes raw.responses_<wave> and, where there is such a file, raw.sampled_<wave>: one row per row of the
     file with its 1-based number `_row`, every column as text, missing as NULL; what the files say of their
-    columns in raw.variables and raw.value_labels; one row a file in raw.files.
+    columns in raw.variables and raw.value_labels; one row a file in raw.files, with the run that landed it.
     Raises Refusal where a file is missing, altered or cannot be read; the warehouse is then as it was.
     """
     connection.execute(SCHEMA)
@@ -104,9 +109,9 @@ def land_wave(connection: "duckdb.DuckDBPyConnection", raw_dir: Path, files: Seq
                 if rows == 0:
                     raise Refusal(f"{file.path} (wave {wave}) has no rows; expected one per person.")
             connection.execute(
-                f"insert into raw.files ({', '.join(REGISTERED)}, survey_year, row_count, column_count) "
-                f"values ({', '.join('?' for _ in range(len(REGISTERED) + 3))})",
-                [*_registered(file), wave, rows, columns],
+                f"insert into raw.files ({', '.join(REGISTERED)}, survey_year, row_count, column_count, landed_by) "
+                f"values ({', '.join('?' for _ in range(len(REGISTERED) + 4))})",
+                [*_registered(file), wave, rows, columns, run_id],
             )
         mark_changed(connection)
         connection.commit()
@@ -122,6 +127,20 @@ def drop_wave(connection: "duckdb.DuckDBPyConnection", wave: int) -> None:
         connection.execute(f"drop table if exists raw.{role}_{wave}")
     for table in ("files", "variables", "value_labels"):
         connection.execute(f"delete from raw.{table} where survey_year = ?", [wave])
+
+
+def waves_read(connection: "duckdb.DuckDBPyConnection", run_id: str) -> tuple[list[int], list[int]]:
+    """The waves whose files a run read, and those that it used as an earlier one had landed them."""
+    landed = connection.execute(
+        "select survey_year, coalesce(bool_or(landed_by = ?), false) from raw.files group by 1 order by 1", [run_id]
+    ).fetchall()
+    return [wave for wave, read in landed if read], [wave for wave, read in landed if not read]
+
+
+def waves_in_words(read: Sequence[int], reused: Sequence[int]) -> str:
+    """What `waves_read` gives, as words: `read: 2014; reused as landed: 2012, 2013` or one of the two."""
+    said = (("read", read), ("reused as landed", reused))
+    return "; ".join(f"{what}: {', '.join(str(wave) for wave in waves)}" for what, waves in said if waves)
 
 
 def unite_waves(connection: "duckdb.DuckDBPyConnection", waves: Sequence[int]) -> None:
@@ -396,6 +415,44 @@ def _file_key(file: RawFile) -> dg.AssetKey:
     return dg.AssetKey(["files", *Path(file.path).parts])
 
 
+def _land_and_describe(
+    context: dg.AssetExecutionContext,
+    warehouse: "duckdb.DuckDBPyConnection",
+    raw_dir: Path,
+    files: Sequence[RawFile],
+) -> tuple[dict[str, Any], dg.DataVersion]:
+    """Land a wave in a run, say so in its log, and describe what was landed as Dagster keeps it."""
+    wave = files[0].wave
+    tell(f"wave {wave}: reading {len(files)} files")
+    read = land_wave(warehouse, raw_dir, files, context.run_id)
+    sizes = warehouse.execute(
+        "select path, row_count, column_count from raw.files where survey_year = ? order by path", [wave]
+    ).fetchall()
+    context.log.info(
+        f"wave {wave}: {'read' if read else 'unchanged, not read again'}; "
+        + ", ".join(f"{path} {rows:,} rows x {columns}" for path, rows, columns in sizes)
+    )
+    metadata = {
+        "dagster/row_count": max(rows for _, rows, _ in sizes),
+        "read in this run": read,
+        **{
+            f"{file.role}: {label}": value
+            for file in files
+            for label, value in (
+                ("file", file.path),
+                ("sha256", file.sha256),
+                ("rows", next(rows for path, rows, _ in sizes if path == file.path)),
+                ("columns", next(columns for path, _, columns in sizes if path == file.path)),
+                ("study number", file.study_number or "unknown"),
+                ("edition", file.edition),
+                ("licence", file.licence),
+                ("provenance", file.provenance),
+            )
+        },
+    }
+    return metadata, dg.DataVersion("-".join(file.sha256[:12] for file in files))
+
+
 def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinition:
     """The asset that lands one wave's files."""
     wave = files[0].wave
@@ -423,38 +480,9 @@ def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinit
         registered = [file for file in read_registry(settings.registry) if file.wave == wave]
         if not registered:
             raise Refusal(f"Wave {wave} is no longer registered.", ["Reload the code location, then refresh."])
-        tell(f"wave {wave}: reading {len(registered)} files")
         with connect(settings.warehouse) as warehouse:
-            read = land_wave(warehouse, settings.raw_dir, registered)
-            sizes = warehouse.execute(
-                "select path, row_count, column_count from raw.files where survey_year = ? order by path",
-                [wave],
-            ).fetchall()
-        context.log.info(
-            f"wave {wave}: {'read' if read else 'unchanged, not read again'}; "
-            + ", ".join(f"{path} {rows:,} rows x {columns}" for path, rows, columns in sizes)
-        )
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": max(rows for _, rows, _ in sizes),
-                "read in this run": read,
-                **{
-                    f"{file.role}: {label}": value
-                    for file in registered
-                    for label, value in (
-                        ("file", file.path),
-                        ("sha256", file.sha256),
-                        ("rows", next(rows for path, rows, _ in sizes if path == file.path)),
-                        ("columns", next(columns for path, _, columns in sizes if path == file.path)),
-                        ("study number", file.study_number or "unknown"),
-                        ("edition", file.edition),
-                        ("licence", file.licence),
-                        ("provenance", file.provenance),
-                    )
-                },
-            },
-            data_version=dg.DataVersion("-".join(file.sha256[:12] for file in registered)),
-        )
+            metadata, data_version = _land_and_describe(context, warehouse, settings.raw_dir, registered)
+        return dg.MaterializeResult(metadata=metadata, data_version=data_version)
 
     return land
 
@@ -485,11 +513,21 @@ def united_assets(settings: Settings, waves: Sequence[int]) -> dg.AssetsDefiniti
             for name, description in UNITED.items()
         ],
     )
-    def united_waves(writer_lock: WriterLock) -> Iterator[dg.MaterializeResult]:
+    def united_waves(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> Iterator[dg.MaterializeResult]:
         files = read_registry(settings.registry)
         verify_files(settings.raw_dir, files)
         with connect(settings.warehouse) as warehouse:
+            warehouse.execute(SCHEMA)
+            landed = {wave for (wave,) in warehouse.execute("select distinct survey_year from raw.files").fetchall()}
+            # No asset lands a wave that was registered after the code location had been loaded.
+            for wave, group in itertools.groupby(files, key=lambda file: file.wave):
+                if wave not in landed:
+                    metadata, _ = _land_and_describe(context, warehouse, settings.raw_dir, list(group))
+                    context.log_event(dg.AssetMaterialization(["raw", f"wave_{wave}"], metadata=metadata))
             unite_waves(warehouse, sorted({file.wave for file in files}))
+            read, reused = waves_read(warehouse, context.run_id)
+            if reused:
+                context.log.info(f"waves {waves_in_words(read, reused)}")
             counts = {name: warehouse.execute(f"select count(*) from raw.{name}").fetchall()[0][0] for name in UNITED}
         for name, rows in counts.items():
             yield dg.MaterializeResult(asset_key=["raw", name], metadata={"dagster/row_count": rows})

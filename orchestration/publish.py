@@ -23,6 +23,7 @@ import dagster as dg
 from orchestration import dbt_docs, gate, report
 from orchestration.comparison import Restatement, allows, lost, restated, revealed_by, reviewed, same_people, withdrawn
 from orchestration.errors import Refusal
+from orchestration.ingest import waves_read
 from orchestration.lineage import lineage_of_build
 from orchestration.lock import WriterLock, writer_lock
 from orchestration.progress import tell
@@ -104,6 +105,7 @@ def _publish(settings: Settings, force: bool) -> Path:
         build = evidence.build
         published_before = gate.published_as(warehouse) == (build.release_id, build.fingerprint)
         lineage, statuses = lineage_of_build(settings, warehouse), statuses_of(warehouse)
+        read, reused = waves_read(warehouse, build.dagster_run_id)
     if settings.current_release.exists() and not settings.current_release.is_symlink():
         raise Refusal(
             f"{settings.current_release} is no link, so it cannot be switched to a new release.",
@@ -137,7 +139,7 @@ def _publish(settings: Settings, force: bool) -> Path:
             _copy_tables(connection, aside)
             tell("release: describing it")
             dbt_docs.write(aside / DBT_DOCS, connection, settings.dbt_target_dir / "manifest.json")
-        tables, info = tables_of(aside), _release_info(aside)
+        tables, info = tables_of(aside), _release_info(aside) | {"waves_read": read, "waves_reused": reused}
         checked = evidence.content_hashes
         if changed := [name for name, table in tables.items() if table["content_hash"] != checked.get(name)]:
             raise Refusal(
@@ -385,6 +387,8 @@ def _describe(
         "provenance": provenance,
         "provenance_in_words": PROVENANCE_IN_WORDS[provenance],
         "waves": info["waves"],
+        "waves_read": info["waves_read"],
+        "waves_reused": info["waves_reused"],
         "published_at": published_at.replace(tzinfo=UTC).isoformat(),
         "git_commit": commit,
         "git_clean": None if commit == "unknown" else not commit.endswith("-dirty"),
@@ -584,6 +588,8 @@ def release_asset(settings: Settings) -> dg.AssetsDefinition:
                 "release": notes["release_id"],
                 "provenance": notes["provenance_in_words"],
                 "waves": notes["waves"],
+                "waves read in this run": ", ".join(map(str, notes["waves_read"])) or "none",
+                "waves reused as landed": ", ".join(map(str, notes["waves_reused"])) or "none",
                 "commit": notes["git_commit"],
                 "checks passed": notes["checks_passed"],
                 "rows": {table: described["rows"] for table, described in notes["tables"].items()},

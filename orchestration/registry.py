@@ -6,6 +6,7 @@ Belongs here: reading registry.csv and checking files against it. Does not: open
 import csv
 import hashlib
 import re
+import stat
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ PROVENANCES = ("synthetic", "deposit")
 # What every system that the path passes through takes for a name and nothing else: shells, globs, Dagster, links.
 PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 LONGEST_PATH = 200
+LARGEST_REGISTRY = 1_000_000
 # Goes into the release as it is.
 TEXTS = ("study_number", "edition", "licence")
 LONGEST_TEXT = 200
@@ -53,16 +55,27 @@ def sha256_of(path: Path) -> str:
 
 def read_registry(registry: Path) -> list[RawFile]:
     """All registered files, by wave and role. Raises Refusal with everything that is wrong with the list."""
-    if not registry.is_file():
-        raise Refusal(
-            f"There is no registry of raw files at {registry}.",
-            ["Set CMHS_RAW_DIR to the folder that holds registry.csv, or restore the file."],
-        )
     try:
+        found_there = registry.stat()
+        if not stat.S_ISREG(found_there.st_mode):
+            raise Refusal(f"The registry {registry} cannot be read: it is no file.", ["Restore the file."])
+        if found_there.st_size > LARGEST_REGISTRY:
+            raise Refusal(
+                f"The registry {registry} cannot be read: it has {found_there.st_size:,} bytes; expected a list of "
+                f"files, {LARGEST_REGISTRY:,} at most.",
+                ["Restore the file."],
+            )
         with registry.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             header = reader.fieldnames or []
             rows = list(reader)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refusal(
+            f"There is no registry of raw files at {registry}.",
+            ["Set CMHS_RAW_DIR to the folder that holds registry.csv, or restore the file."],
+        ) from None
+    except OSError as error:
+        raise Refusal(f"The registry {registry} cannot be read: {error.strerror}.", ["Make it readable."]) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refusal(f"{registry.name} is not a UTF-8 CSV file: {error}.") from None
     if sorted(header) != sorted(COLUMNS):
