@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RAW = ROOT / "data" / "raw"
 SEEDS = ROOT / "dbt_project" / "seeds"
 FIXTURES = Path(__file__).parent / "fixtures"
+NEW_WAVES = FIXTURES / "new_waves"
 CCHS_DATA = ROOT.parent / "shared" / "data" / "cchs"
 
 
@@ -219,15 +220,26 @@ def serving(warehouse: Warehouse, *arguments: str) -> Iterator[UserInterface]:
         server.wait(timeout=60)
 
 
-def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, raw_dir: Path, seeds_dir: Path) -> Warehouse:
-    """A refreshed warehouse that all test processes share; nobody may change it."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where test processes keep what they share."""
     folder = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        folder = folder.parent
+    return folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+
+
+def build_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    raw_dir: Path,
+    seeds_dir: Path,
+    before: Callable[[], object] = lambda: None,
+) -> Warehouse:
+    """A refreshed warehouse that all test processes share; nobody may change it. `before` prepares what it is of."""
+    folder = shared_folder(tmp_path_factory)
     warehouse = Warehouse(folder / name, raw_dir, seeds_dir)
     with FileLock(folder / f"{name}.lock"):
         done = folder / f"{name}.done"
         if not done.exists():
+            before()
             warehouse.refresh()
             done.touch()
     return warehouse
@@ -237,6 +249,35 @@ def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, raw_dir: Pat
 def six_waves(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """The committed synthetic files of 2012-2017, refreshed and published."""
     return build_once(tmp_path_factory, "six_waves", RAW, SEEDS)
+
+
+def add_rows(path: Path, more: Path) -> None:
+    """The rows of a CSV added to the end of another one, which must have the same columns."""
+    header, *rows = more.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert path.read_text(encoding="utf-8").startswith(header), more
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.writelines(rows)
+
+
+def add_new_waves(warehouse: Warehouse) -> None:
+    """The three made-up waves put into a survey as a user does it: raw files, rows of registry and crosswalk."""
+    shutil.copytree(NEW_WAVES / "raw", warehouse.raw_dir, dirs_exist_ok=True)
+    add_rows(warehouse.raw_dir / "registry.csv", NEW_WAVES / "registry_rows.csv")
+    for seed in sorted((NEW_WAVES / "seeds").glob("*.csv")):
+        add_rows(warehouse.seeds_dir / seed.name, seed)
+
+
+@pytest.fixture(scope="session")
+def nine_waves(tmp_path_factory: pytest.TempPathFactory, six_waves: Warehouse) -> Warehouse:
+    """The six waves, published, and then refreshed again with three more: two before them and one after."""
+    folder = shared_folder(tmp_path_factory) / "nine_waves"
+    return build_once(
+        tmp_path_factory,
+        "nine_waves",
+        folder / "raw",
+        folder / "seeds",
+        before=lambda: add_new_waves(six_waves.copy(folder)),
+    )
 
 
 @pytest.fixture(scope="session")
