@@ -116,6 +116,7 @@ def test_a_refresh_as_json_is_one_document(small: Warehouse) -> None:
     assert document["changed"] is True
     assert document["release_id"] == folder.name
     assert Path(document["folder"]) == folder
+    assert (document["waves_read"], document["waves_reused"]) == ([], [2013, 2014])
     assert document["counts"]["files"] == 4
     assert document["counts"]["rows"]["release_info"] == 1
     steps = document["seconds"]["steps"]
@@ -131,6 +132,7 @@ def test_a_refresh_as_json_is_one_document(small: Warehouse) -> None:
 
     again = json.loads(run_command(small, "refresh", "--json").stdout)
     assert again["changed"] is False
+    assert (again["waves_read"], again["waves_reused"]) == ([], [2013, 2014])
     assert again["headline"] == document["headline"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -17,12 +18,15 @@ from conftest import LOOPBACK, RAW, UserInterface, Warehouse, serving
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from orchestration import gate
+from orchestration.automation import reason_of
 from orchestration.build import build_definitions
 from orchestration.errors import Refusal
+from orchestration.ingest import UNITED, drop_wave
 from orchestration.lock import writer_lock
 from orchestration.records import quick_records
 from orchestration.registry import read_registry
 from orchestration.settings import ROOT
+from orchestration.warehouse import connect
 
 BIN = Path(sys.executable).parent
 
@@ -136,13 +140,108 @@ def test_the_sensor_starts_one_refresh_for_each_state_of_the_registry(small: War
     assert "altered" in changed.skip_message
 
 
+def put_out_of_order(registry: Path, how: str) -> None:
+    registry.unlink()
+    if how == "a folder":
+        registry.mkdir()
+    elif how == "a link to itself":
+        registry.symlink_to(registry)
+    elif how != "missing":
+        content = {
+            "no table": b"nonsense\n1\n",
+            "no text": b"wave,path\n\xff\n",
+            "no year": ONE_FILE,
+            "huge": b"2013\n" * 10**6,
+        }
+        registry.write_bytes(content[how])
+
+
+ONE_FILE = (
+    b"wave,path,role,format,encoding,sha256,bytes,study_number,edition,licence,provenance\n"
+    b"abcd,a.csv,responses,csv,utf-8," + b"0" * 64 + b",1,,1,none,synthetic\n"
+)
+BROKEN = {
+    "no table": "has the columns nonsense",
+    "no text": "is not a UTF-8 CSV file",
+    "no year": "wave is 'abcd'; expected a whole number of four digits",
+    "huge": "cannot be read: it has",
+    "missing": "There is no registry of raw files",
+    "a folder": "cannot be read: it is no file",
+    "a link to itself": "cannot be read: Too many levels of symbolic links",
+}
+
+
 def test_a_broken_registry_does_not_keep_the_code_location_from_loading(small: Warehouse) -> None:
-    (small.raw_dir / "registry.csv").write_text("nonsense\n1\n")
-    with small.active() as settings:
-        definitions = build_definitions(settings)
-        assert definitions.resolve_job_def("refresh")
-    skipped, _ = evaluate(small, None)
-    assert "columns" in skipped.skip_message
+    """The sensor and the refresh say what is wrong with it, and nothing is published."""
+    before = small.published_bytes()
+    registry = small.raw_dir / "registry.csv"
+    for how, said in BROKEN.items():
+        put_out_of_order(registry, how)
+        with small.active() as settings:
+            definitions = build_definitions(settings)
+            sensor = definitions.resolve_sensor_def("registry_changed")
+            assert definitions.resolve_job_def("refresh")
+            with dg.instance_for_test() as instance:
+                skipped = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, definitions=definitions))
+        assert said in (skipped.skip_message or ""), how
+        with pytest.raises(Refusal, match=re.escape(said)):
+            small.refresh()
+        if how == "a folder":
+            registry.rmdir()
+            registry.touch()
+        elif how == "missing":
+            registry.touch()
+    assert small.published_bytes() == before
+
+
+def test_a_seed_that_is_no_text_is_named_where_the_code_location_loads(small: Warehouse) -> None:
+    (small.seeds_dir / "genders.csv").write_bytes(b"gender,position,label\n\xff,1,x\n")
+    with small.active() as settings, pytest.raises(Refusal, match=r"genders\.csv is not UTF-8 text"):
+        build_definitions(settings)
+
+
+# What lands raw files, without the tables that dbt makes of them.
+LANDING = [dg.AssetKey(["raw", name]) for name in ("wave_2013", "wave_2014", *UNITED)]
+
+
+def land(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    there = definitions.resolve_asset_graph().get_all_asset_keys()
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        asset_selection=[key for key in LANDING if key in there], instance=instance, raise_on_error=False
+    )
+
+
+def test_a_wave_that_came_or_went_since_the_code_location_was_loaded(small: Warehouse) -> None:
+    """One that came is read all the same; one that went blocks the run and says that the location must reload."""
+    registry = small.raw_dir / "registry.csv"
+    whole = registry.read_text()
+    without = "".join(line for line in whole.splitlines(keepends=True) if not line.startswith("2014"))
+    wave_2014 = dg.AssetKey(["raw", "wave_2014"])
+    with small.active() as settings, dg.instance_for_test() as instance:
+        registry.write_text(without)
+        loaded_before = build_definitions(settings)
+        assert wave_2014 not in loaded_before.resolve_asset_graph().get_all_asset_keys()
+        registry.write_text(whole)
+        with connect(settings.warehouse) as warehouse:
+            drop_wave(warehouse, 2014)
+        came = land(loaded_before, instance)
+        assert came.success
+        words = [entry.user_message for entry in instance.all_logs(came.run_id) if entry.dagster_event is None]
+        assert any(line.startswith("wave 2014: read; 2014/hand_2014.sav") for line in words)
+        assert "waves read: 2014; reused as landed: 2013" in words
+        event = instance.get_latest_materialization_event(wave_2014)
+        assert event is not None and event.run_id == came.run_id
+        rows = small.query("select survey_year, count(*) as n from raw.responses group by 1 order by 1")
+        assert dict(rows.itertuples(index=False)) == {2013: 54, 2014: 94}
+
+        loaded_after = build_definitions(settings)
+        registry.write_text(without)
+        (small.raw_dir / "2014" / "hand_2014.sav").unlink()
+        went = land(loaded_after, instance)
+        [failure] = [event for event in went.all_events if event.is_step_failure]
+    assert reason_of(failure).startswith("Wave 2014 is no longer registered.")
+    assert "Reload the code location" in reason_of(failure)
+    assert set(small.query("select distinct survey_year from raw.responses")["survey_year"]) == {2013, 2014}
 
 
 def test_the_failure_sensor_says_what_blocked(small: Warehouse) -> None:

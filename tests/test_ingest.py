@@ -10,7 +10,7 @@ import pyreadstat
 import pytest
 
 from orchestration.errors import Refusal
-from orchestration.ingest import land_wave, unite_waves
+from orchestration.ingest import land_wave, unite_waves, waves_in_words, waves_read
 from orchestration.registry import RawFile
 from orchestration.warehouse import connect
 
@@ -330,6 +330,34 @@ def test_a_wave_is_read_again_where_its_file_changed_or_another_came(
     assert warehouse.execute("select file_role from raw.files").fetchall() == [("responses",)]
     tables = warehouse.execute("select table_name from duckdb_tables() where table_name like 'sampled%'").fetchall()
     assert tables == []
+
+
+def test_a_run_is_told_what_it_read_and_what_it_used_as_landed(
+    warehouse: "duckdb.DuckDBPyConnection", tmp_path: Path
+) -> None:
+    old, new = (registered(tmp_path, f"{wave}.csv", f"a\n{wave}\n".encode(), wave=wave) for wave in (2013, 2014))
+    land_wave(warehouse, tmp_path, [old], "the first run")
+    assert waves_in_words(*waves_read(warehouse, "the first run")) == "read: 2013"
+
+    for file in (old, new):
+        land_wave(warehouse, tmp_path, [file], "the second run")
+
+    assert waves_read(warehouse, "the second run") == ([2014], [2013])
+    assert waves_in_words([2014], [2013]) == "read: 2014; reused as landed: 2013"
+    assert waves_in_words(*waves_read(warehouse, "a third run")) == "reused as landed: 2013, 2014"
+
+
+def test_a_warehouse_that_does_not_tell_who_landed_a_wave_is_used_as_it_is(
+    warehouse: "duckdb.DuckDBPyConnection", tmp_path: Path
+) -> None:
+    file = registered(tmp_path, "forms.csv", b"a\n1\n")
+    land_wave(warehouse, tmp_path, [file], "the first run")
+    unite_waves(warehouse, [2013])
+    warehouse.execute("alter table raw.files drop column landed_by")
+
+    assert not land_wave(warehouse, tmp_path, [file], "the second run")
+
+    assert waves_read(warehouse, "the second run") == ([], [2013])
 
 
 def test_a_file_altered_since_its_registration_is_not_read(

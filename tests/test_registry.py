@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,35 @@ def test_every_file_that_is_not_as_registered_is_named(tmp_path: Path) -> None:
         strict=True,
     ):
         assert problem.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("lies_there", "said"),
+    [
+        (Path.mkdir, "cannot be read: it is no file"),
+        (os.mkfifo, "cannot be read: it is no file"),
+        (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
+        (lambda path: path.write_bytes(b"2013\n" * 200_001), "cannot be read: it has 1,000,005 bytes; expected a list"),
+    ],
+    ids=["a folder", "a pipe", "a link to itself", "something huge"],
+)
+def test_what_lies_in_the_place_of_the_registry_is_told(
+    tmp_path: Path, lies_there: Callable[[Path], object], said: str
+) -> None:
+    lies_there(tmp_path / "registry.csv")
+
+    assert f"The registry {tmp_path / 'registry.csv'} {said}" in str(refusal_of(tmp_path / "registry.csv"))
+
+
+def test_a_registry_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = write(tmp_path, row())
+
+    def forbidden(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+
+    assert f"The registry {registry} cannot be read: Permission denied." in str(refusal_of(registry))
 
 
 def test_a_registered_link_out_of_the_folder_is_refused_though_its_content_is_right(tmp_path: Path) -> None:

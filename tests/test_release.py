@@ -177,6 +177,7 @@ def test_the_notes_say_what_the_release_was_made_of(hand_worked: Warehouse) -> N
     assert notes["checks_passed"].keys() == {"dbt", "expectation"}
     assert all(count > 40 for count in notes["checks_passed"].values())
     assert notes["waves"] == "2013-2014"
+    assert (notes["waves_read"], notes["waves_reused"]) == ([2013, 2014], [])
 
 
 # ---------------------------------------------------------------------------------------- small numbers
