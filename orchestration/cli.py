@@ -148,9 +148,15 @@ def _as_document(done: "Refreshed", seconds: float) -> dict[str, Any]:
 @click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
 def ui(read_only: bool, port: int) -> None:
     """Dagster's UI on this machine: lineage, checks, runs, schedule and sensors."""
+    from orchestration.records import in_postgresql, open_records
+
     settings = Settings.from_environment()
     settings.export()
     settings.prepare()
+    if in_postgresql(settings.dagster_home):
+        # Its tables are made once, before two processes would at the same time, or it is said that it is down.
+        with open_records(settings.dagster_home):
+            pass
     where = ["-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     command = ["dagster-webserver", "--read-only", *where] if read_only else ["dagster", "dev", *where]
     os.chdir(ROOT)
@@ -163,20 +169,24 @@ def ui(read_only: bool, port: int) -> None:
 def purge(yes: bool) -> None:
     """Remove everything that was derived from a deposit.
 
-    That is the warehouse with dbt's artifacts, Dagster's records and every release made of deposited data.
-    Raw files stay: they are yours.
+    That is the warehouse with dbt's artifacts, Dagster's records, also those in PostgreSQL, and every release made of
+    deposited data. Raw files stay, and back-ups: they are yours.
     """
-    from orchestration.purge import derived_from_deposit, remove
+    from orchestration.purge import derived_from_deposit, remove, runs_in_database
 
     settings = Settings.from_environment()
+    settings.export()
     doomed = derived_from_deposit(settings)
+    runs = runs_in_database(settings)
     for path in doomed:
         click.echo(_shown(path))
-    if not doomed:
+    if runs is not None:
+        click.echo(f"Dagster's records in PostgreSQL: {runs} runs with their checks")
+    if not doomed and not runs:
         click.echo("nothing to remove")
     elif yes or click.confirm("Remove all of these?"):
-        remove(settings, doomed)
-        click.echo(f"removed {len(doomed)}")
+        remove(settings, doomed, in_database=runs is not None)
+        click.echo(f"removed {len(doomed) + (runs is not None)}")
 
 
 @main.command()

@@ -4,13 +4,10 @@ Belongs here: deciding whether to run, running, telling the user. Does not: any 
 """
 
 import logging
-import shutil
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
@@ -18,9 +15,6 @@ from orchestration.progress import tell
 from orchestration.registry import read_registry, verify_files
 from orchestration.release import clear_unfinished, current, demand_no_rollback
 from orchestration.settings import Settings
-
-if TYPE_CHECKING:
-    import dagster as dg
 
 # What dagster-dbt says of its own arguments, at the level of our own words.
 DAGSTER_DBT_CHATTER = (
@@ -83,58 +77,6 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     return folder if same and not verify(folder) else None
 
 
-def _set_aside_damaged_records(dagster_home: Path) -> list[Path]:
-    """Rename the folders of Dagster's records whose databases are none, so that Dagster begins new ones."""
-    moved = []
-    for name, databases in (("history", ("runs.db", "runs/index.db")), ("schedules", ("schedules.db",))):
-        folder = dagster_home / name
-        for database in databases:
-            if folder.exists() and not _is_sqlite(folder / database):
-                aside = folder.with_name(f"{name}.damaged")
-                shutil.rmtree(aside, ignore_errors=True)
-                folder.rename(aside)
-                moved.append(aside)
-    return moved
-
-
-def _is_sqlite(path: Path) -> bool:
-    """Whether a file is a sound SQLite database; one that is missing, empty or busy is made or mended by Dagster."""
-    if not path.exists() or path.stat().st_size == 0:
-        return True
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            return bool(connection.execute("pragma quick_check(1)").fetchall() == [("ok",)])
-    except sqlite3.OperationalError:
-        return True
-    except sqlite3.DatabaseError:
-        return False
-
-
-@contextmanager
-def _dagster_instance(dagster_home: Path) -> "Iterator[dg.DagsterInstance]":
-    """Dagster with its records. Raises Refusal where they cannot be read or written."""
-    import dagster as dg
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from orchestration.records import quick_records
-
-    try:
-        instance = dg.DagsterInstance.get()
-    except Exception as error:
-        raise Refusal(
-            f"Dagster's records in {dagster_home} cannot be used ({type(error).__name__}).",
-            ["Look at dagster.yaml there; removed, it is written anew by the next refresh."],
-        ) from None
-    with instance, quick_records():
-        try:
-            yield instance
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            raise Refusal(
-                f"Dagster's records in {dagster_home} cannot be used ({type(error).__name__}).",
-                ["Make room and see that the folder is writable, then refresh."],
-            ) from None
-
-
 def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Refreshed:
     tell("starting Dagster")
     import dagster as dg
@@ -143,6 +85,7 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
     from orchestration.build import build_definitions
     from orchestration.lock import WAREHOUSE
     from orchestration.publish import FORCE_TAG, RELEASE_KEY
+    from orchestration.records import open_records, set_aside_damaged_records
 
     class Progress(logging.Handler):
         """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
@@ -164,9 +107,9 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
         return logger
 
     definitions = build_definitions(settings, {"progress": progress})
-    for aside in _set_aside_damaged_records(settings.dagster_home):
+    for aside in set_aside_damaged_records(settings.dagster_home):
         say(f"Dagster's records were damaged: set aside as {aside.name}, begun anew")
-    with _dagster_instance(settings.dagster_home) as instance:
+    with open_records(settings.dagster_home) as instance:
         result = definitions.resolve_job_def("refresh").execute_in_process(
             instance=instance,
             raise_on_error=False,

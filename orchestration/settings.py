@@ -16,6 +16,9 @@ DBT_PROJECT_PARTS = ("dbt_project.yml", "profiles.yml", "macros", "models", "see
 # Who answers for every asset, as Dagster shows it.
 OWNERS = ["team:cmhs"]
 EXPECTATIONS_DIR = ROOT / "expectations"
+# Dagster's own configuration, copied where it is missing, and the comment by which a copy is known.
+DAGSTER_YAML = ROOT / "deployment" / "dagster.yaml"
+DAGSTER_YAML_HEADER = "# Written by the warehouse where it was missing"
 # Below a warehouse's private folder; emptied when a run starts.
 TEMPORARY = "tmp"
 # There, the number of the process of dbt while it runs.
@@ -129,7 +132,7 @@ class Settings:
         # An empty one would let Dagster fall back to its own settings, telemetry among them.
         if not configuration.exists() or configuration.stat().st_size == 0:
             whole = configuration.with_name(f"dagster.yaml.{os.getpid()}")
-            whole.write_text(DAGSTER_YAML, encoding="utf-8")
+            whole.write_bytes(DAGSTER_YAML.read_bytes())
             whole.replace(configuration)
 
 
@@ -143,19 +146,3 @@ def _whole_number(variable: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise Refusal(f"{variable} is '{text}'; expected a whole number from 1.")
     return int(text)
-
-
-DAGSTER_YAML_HEADER = "# Written by the warehouse where it was missing; yours to edit.\n"
-DAGSTER_YAML = f"""\
-{DAGSTER_YAML_HEADER}nux:
-  enabled: false
-telemetry:
-  enabled: false
-concurrency:
-  runs:
-    max_concurrent_runs: 1
-# What a step has to say is in its events; copying its output, too, costs four processes a step.
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-"""

@@ -101,8 +101,8 @@ class Warehouse:
     def copy(self, folder: Path) -> "Warehouse":
         """A second warehouse, as far as this one is, with raw files and crosswalk of its own to change."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        raw = shutil.copytree(self.raw_dir, folder / "raw")
-        seeds = shutil.copytree(self.seeds_dir, folder / "seeds")
+        raw = shutil.copytree(self.raw_dir, folder / "raw", dirs_exist_ok=True)
+        seeds = shutil.copytree(self.seeds_dir, folder / "seeds", dirs_exist_ok=True)
         return Warehouse(folder, raw, seeds)
 
 

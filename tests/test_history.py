@@ -19,7 +19,7 @@ from orchestration import publish as publishing
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.lock import _end_orphan
-from orchestration.refresh import _set_aside_damaged_records
+from orchestration.records import set_aside_damaged_records
 from orchestration.registry import read_registry, sha256_of
 from orchestration.warehouse import connect, set_aside_if_damaged
 
@@ -603,11 +603,11 @@ def test_damaged_records_of_dagster_are_set_aside(
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(home / "history" / "runs.db", path)
-    assert _set_aside_damaged_records(home) == []
+    assert set_aside_damaged_records(home) == []
 
     damage(path)
 
     folder = database.split("/")[0]
-    assert _set_aside_damaged_records(home) == [home / f"{folder}.damaged"]
+    assert set_aside_damaged_records(home) == [home / f"{folder}.damaged"]
     assert not (home / folder).exists()
-    assert _set_aside_damaged_records(home) == []
+    assert set_aside_damaged_records(home) == []
