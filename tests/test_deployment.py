@@ -26,7 +26,7 @@ from conftest import UserInterface, Warehouse, folder_of, run_command
 
 from orchestration.errors import Refusal
 from orchestration.lock import writer_lock
-from orchestration.records import in_postgresql
+from orchestration.records import in_postgresql, open_records
 from orchestration.release import notes_of
 from orchestration.settings import DAGSTER_YAML, ROOT
 
@@ -142,7 +142,10 @@ def server(private_folder: Path) -> Iterator[Server]:
 def deployed(hand_worked: Warehouse, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """The hand-worked survey, refreshed once with its records in PostgreSQL."""
     deployed = Deployed.of(hand_worked, tmp_path_factory.mktemp("deployed") / "survey", server)
-    assert deployed.refresh(force=True).changed
+    # As a process of its own, so that no connection is left open.
+    ran = run_command(deployed, "refresh", "--force")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
     return deployed
 
 
@@ -212,13 +215,32 @@ def test_a_server_that_is_down_is_said_in_words_and_nothing_is_published(deploye
     assert deployed.published_bytes() == before
 
 
+def test_a_server_that_goes_away_during_a_run_is_said_in_words(deployed: Deployed) -> None:
+    """Whatever a run was doing: here it does nothing but stop the server."""
+
+    @dg.asset
+    def last_words() -> None:
+        deployed.server.stop()
+
+    job = dg.Definitions(assets=[last_words], jobs=[dg.define_asset_job("stops")]).resolve_job_def("stops")
+    deployed.server.run("createdb", "short")
+    try:
+        with deployed.active() as settings, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PGDATABASE", "short")
+            with pytest.raises(Refusal) as refused, open_records(settings.dagster_home) as instance:
+                job.execute_in_process(instance=instance, raise_on_error=False)
+    finally:
+        deployed.server.start()
+    assert refused.value.headline == "Dagster's records in PostgreSQL cannot be used (OperationalError)."
+    assert refused.value.problems[0] == "server closed the connection unexpectedly"
+    assert deployed.server.ask("select status from runs", "short") == "STARTED"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid:1", "horse@127.0.0.1:1"])
 def test_a_password_in_the_address_is_never_printed(
     deployed: Deployed, tmp_path: Path, host: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nobody is told to write it there; an @ in it that was not encoded makes its end part of the host's name."""
-    from orchestration.records import open_records
-
     configuration = (deployed.settings.dagster_home / "dagster.yaml").read_text()
     empty = "postgresql+psycopg2://"
     assert empty in configuration
@@ -273,7 +295,7 @@ def command_of(unit: str, port: int, environment: dict[str, str]) -> list[str]:
     return shlex.split(string.Template(command.replace(UI_PORT, str(port))).substitute(environment))
 
 
-def wait_for(reached: Callable[[], Any], seconds: int = 300) -> Any:
+def wait_for(reached: Callable[[], Any], seconds: int = 600) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := reached():
