@@ -3,6 +3,7 @@
 -- depends_on: {{ ref('routing') }} {{ ref('ignored_columns') }} {{ ref('merged_strata') }} {{ ref('comparability') }}
 -- depends_on: {{ ref('exclusion_reasons') }} {{ ref('published_figures') }} {{ ref('revisions') }} {{ ref('expected_rows') }}
 -- depends_on: {{ ref('trust_mergers') }} {{ ref('guideline_statements') }} {{ ref('guideline_items') }} {{ ref('corrections') }}
+-- depends_on: {{ ref('drafts') }}
 {%- set columns = [] -%}
 {%- if execute -%}
     {%- for seed in graph.nodes.values() | selectattr('resource_type', 'equalto', 'seed') | sort(attribute='name') -%}
