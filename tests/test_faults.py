@@ -509,6 +509,26 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
         ),
     },
     "restatements and texts": {
+        "a drafted row that nobody reviewed": (
+            add("drafts", survey_year="2014", seed="question_map", row="support_work", certainty="likely",
+                score="100", evidence="label", reviewer="", reviewed_on=""),
+            ["every_draft_is_reviewed", "seed question_map, row support_work", "nobody has reviewed it"],
+        ),
+        "a drafted row with a day and no reviewer": (
+            add("drafts", survey_year="2014", seed="question_map", row="in_charge_known", certainty="likely",
+                score="100", evidence="label", reviewer="", reviewed_on="2026-11-23"),
+            ["row in_charge_known, certainty likely, evidence label, what_to_do a date without a reviewer"],
+        ),
+        "a drafted row with a reviewer and no day": (
+            add("drafts", survey_year="2014", seed="question_map", row="listened_to", certainty="likely",
+                score="100", evidence="label", reviewer="A. Reviewer", reviewed_on=""),
+            ["row listened_to, certainty likely, evidence label, what_to_do a reviewer without a date"],
+        ),
+        "a drafted row reviewed on a day that there is not": (
+            add("drafts", survey_year="2014", seed="question_map", row="overall_experience", certainty="likely",
+                score="100", evidence="label", reviewer="A. Reviewer", reviewed_on="2026-02-30"),
+            ["row overall_experience, certainty likely, evidence label, what_to_do reviewed_on is no day"],
+        ),
         "a response without its question": (
             add("revisions", question_id="", survey_year="2014", response="yes", vintage=RELEASE,
                 reason="why", reviewer="who", reviewed_on="2020-01-01"),

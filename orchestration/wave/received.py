@@ -1,7 +1,7 @@
 """What the files of a wave hold, and what the crosswalk says of them, read side by side.
 
-Belongs here: landing registered files where nobody else looks, reading the seeds. Does not: comparing the two (check)
-or guessing one from the other (draft).
+Belongs here: landing registered files where nobody else looks, describing their columns, reading the seeds. Does not:
+comparing the two (check) or guessing one from the other (guess, draft).
 """
 
 import csv
@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING
 from orchestration.errors import Refusal
 from orchestration.registry import RawFile, read_registry
 from orchestration.settings import Settings
+from orchestration.warehouse import identifier
+from orchestration.wave.guess import Column, Kind
 
 if TYPE_CHECKING:
     import duckdb
 
 Row = dict[str, str]
+
+# A column with more different values than this holds no codes; with more texts than that, no names of trusts. It holds
+# numbers where this share of its values are.
+MOST_CODES = 40
+MOST_TEXTS = 400
+MOSTLY_NUMBERS = 0.95
 
 
 def registered(settings: Settings, wave: int) -> list[RawFile]:
@@ -67,3 +75,60 @@ def seed_rows(settings: Settings, seed: str, wave: int | None = None) -> list[Ro
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refusal(f"{path.name} is not a UTF-8 CSV file: {error}.") from None
     return [row for row in rows if wave is None or row["survey_year"] == str(wave)]
+
+
+def columns_of(connection: "duckdb.DuckDBPyConnection", wave: int, role: str) -> list[Column]:
+    """The columns of a landed file in their order: label, value labels, and how its answers are distributed.
+
+    A label that only repeats the column's name is none. Shares are of the rows that are not blank.
+    """
+    variables = connection.execute(
+        "select raw_column, label from raw.variables where survey_year = ? and file_role = ? order by position",
+        [wave, role],
+    ).fetchall()
+    options: dict[str, dict[str, str]] = {}
+    for raw_column, code, label in connection.execute(
+        "select lower(trim(raw_column)), trim(code), label from raw.value_labels "
+        "where survey_year = ? and file_role = ? order by try_cast(code as double), code",
+        [wave, role],
+    ).fetchall():
+        options.setdefault(raw_column, {})[code] = in_one_line(label)
+    columns = []
+    for name, label in variables:
+        label = in_one_line(label or "")
+        text = f"nullif(trim({identifier(name)}), '')"
+        table = f"raw.{role}_{wave}"
+        filled, different, numbers, low, high = connection.execute(
+            f"select count({text}), count(distinct {text}), count(try_cast({text} as double)), "
+            f"quantile_cont(try_cast({text} as double), 0.05), quantile_cont(try_cast({text} as double), 0.95) "
+            f"from {table}"
+        ).fetchall()[0]
+        shares = {}
+        kind: Kind = "blank"
+        if filled:
+            kind = "codes" if different <= MOST_CODES else "numbers" if numbers >= MOSTLY_NUMBERS * filled else "text"
+        if kind == "codes" or (kind == "text" and different <= MOST_TEXTS):
+            shares = {
+                code: n / filled
+                for code, n in connection.execute(
+                    f"select {text}, count(*) from {table} where {text} is not null group by 1 order by 1"
+                ).fetchall()
+            }
+        columns.append(
+            Column(
+                key=name,
+                name=name,
+                texts=(label,) if label and label != name.strip() else (),
+                options=options.get(name.strip().lower(), {}),
+                shares=shares,
+                kind=kind,
+                low=low if kind == "numbers" else None,
+                high=high if kind == "numbers" else None,
+            )
+        )
+    return columns
+
+
+def in_one_line(text: str) -> str:
+    """A text of a file as a cell of the crosswalk holds it: no line breaks, no invisible characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,0 +1,563 @@
+"""The crosswalk of a new wave, drafted from the one before: rows for the seeds, each marked for review.
+
+Belongs here: turning guesses about columns into rows of the crosswalk, and saying what each rests on. Does not:
+comparing columns (guess), writing files (additions), judging a crosswalk that a person finished (check).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from orchestration.errors import Refusal
+from orchestration.settings import Settings
+from orchestration.wave import additions
+from orchestration.wave.guess import Certainty, Column, Guess, guess, is_slip, plain
+from orchestration.wave.received import Row, columns_of, landed, registered, seed_rows
+
+if TYPE_CHECKING:
+    import duckdb
+
+Meaning = TypeVar("Meaning")
+
+ROLES = ("responses", "sampled")
+SEEDS = (
+    "waves",
+    "age_bands",
+    "key_variables",
+    "key_codes",
+    "question_map",
+    "response_map",
+    "routing",
+    "ignored_columns",
+    "comparability",
+    "expected_rows",
+)
+# A code may be written down where no person can be told by it; macros/shown_code.sql has the same rule.
+CODE = re.compile(r"-?[0-9]{1,4}|[0-9]{1,2};[0-9]{1,2}|[A-Za-z]")
+# Rarer codes do not tell whether two columns without labels have one list of codes.
+RARE = 0.01
+# What a question offers its respondents; other treatments are about the form.
+OFFERED = ("answered", "dont_know", "not_applicable")
+ABOUT_THE_FORM = ("not_answered", "not_routed", "multiple")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row for a seed: its key in words, how sure it is, what it rests on; `score` of 100, or None where copied."""
+
+    seed: str
+    row: str
+    cells: Row
+    certainty: Certainty
+    evidence: str
+    score: int | None = None
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """What was written: the wave that was drafted from, the rows, and the columns that are left to decide, by file."""
+
+    wave: int
+    before: int
+    rows: list[Draft]
+    undecided: dict[str, list[str]]
+
+    def counts(self) -> dict[str, dict[Certainty, int]]:
+        """Rows by seed and certainty."""
+        found: dict[str, dict[Certainty, int]] = {seed: {"likely": 0, "uncertain": 0} for seed in SEEDS}
+        for row in self.rows:
+            found[row.seed][row.certainty] += 1
+        return found
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A column of the new wave, the known one that it seems to be, and what the crosswalk says of that."""
+
+    kind: str  # question, key or ignored
+    described: Row
+    old: Column
+    new: Column
+    guess: Guess
+
+
+def init(settings: Settings, wave: int) -> Drafted:
+    """Draft the crosswalk of a wave from the last one that it describes, and write it into the seeds.
+
+    Every drafted row gets a line in drafts.csv; no row that is there is changed. Raises Refusal, with all files as they
+    were, where the crosswalk has rows of the wave already, describes a later one or none, or where files are missing.
+    """
+    registered(settings, wave)
+    before = _before(settings, wave)
+    earlier = {role: _last_with(settings, role, before) for role in ROLES}
+    waves = sorted({wave, *(year for year in earlier.values() if year is not None)})
+    with landed(settings, waves) as connection:
+        matches: dict[str, list[_Match]] = {}
+        undecided: dict[str, list[str]] = {}
+        for role, year in earlier.items():
+            columns = columns_of(connection, wave, role)
+            _demand_names(columns, wave, role)
+            matches[role] = _matches(connection, settings, role, year, columns) if year is not None else []
+            decided = {match.new.key for match in matches[role]}
+            if left := [column.key for column in columns if column.key not in decided]:
+                undecided[role] = left
+        rows = list(_Drafting(settings, connection, wave, before, matches).rows())
+    drafts = [
+        {
+            "survey_year": str(wave),
+            "seed": row.seed,
+            "row": row.row,
+            "certainty": row.certainty,
+            "score": "" if row.score is None else str(row.score),
+            "evidence": row.evidence,
+            "reviewer": "",
+            "reviewed_on": "",
+        }
+        for row in rows
+    ]
+    by_seed = {seed: [row.cells for row in rows if row.seed == seed] for seed in SEEDS} | {"drafts": drafts}
+    paths = {settings.seeds_dir / f"{seed}.csv": cells for seed, cells in by_seed.items() if cells}
+    additions.write({path: additions.with_rows(path, cells) for path, cells in paths.items()})
+    return Drafted(wave, before, rows, undecided)
+
+
+def _before(settings: Settings, wave: int) -> int:
+    """The last wave of the crosswalk. Raises Refusal where this one is not a later one without a row in it."""
+    there = {}
+    for seed in (*SEEDS, "drafts"):
+        year = "to_year" if seed == "comparability" else "survey_year"
+        if rows := sum(row.get(year) == str(wave) for row in seed_rows(settings, seed)):
+            there[seed] = rows
+    if there:
+        raise Refusal(
+            f"The crosswalk has rows of wave {wave} already; nothing was drafted.",
+            [
+                *(f"{seed}.csv has {rows} rows of it." for seed, rows in there.items()),
+                f"Go on with these: `cmhs wave check {wave}` lists what is left. To draft it anew remove them first, "
+                "with what was reviewed.",
+            ],
+        )
+    described = [int(row["survey_year"]) for row in seed_rows(settings, "waves")]
+    if not described or max(described) > wave:
+        last = f"it ends with {max(described)}" if described else "it describes none"
+        raise Refusal(
+            f"Wave {wave} cannot be drafted: only one after the last wave of the crosswalk can, and {last}.",
+            ["Add its rows by hand: docs/crosswalk.md, Adding a wave."],
+        )
+    return max(described)
+
+
+def _last_with(settings: Settings, role: str, before: int) -> int | None:
+    """The last wave up to this one that has a file of a role which the crosswalk describes."""
+    return max(
+        (
+            int(row["survey_year"])
+            for row in seed_rows(settings, "key_variables")
+            if row["file_role"] == role and int(row["survey_year"]) <= before
+        ),
+        default=None,
+    )
+
+
+def _demand_names(columns: Sequence[Column], wave: int, role: str) -> None:
+    """Raise Refusal where the header seems to be somebody's answers, which must not be written down."""
+    if 2 * sum(not re.search("[A-Za-z]", column.name) for column in columns) > len(columns):
+        raise Refusal(
+            f"Most columns of the {role} file of wave {wave} have no letter in their names; nothing was drafted.",
+            ["Is its first line the header? Ask for the file again, or register it with its right format."],
+        )
+
+
+def _matches(
+    connection: "duckdb.DuckDBPyConnection", settings: Settings, role: str, year: int, columns: Sequence[Column]
+) -> list[_Match]:
+    described: dict[str, tuple[str, Row]] = {}
+    for seed, kind in (("ignored_columns", "ignored"), ("key_variables", "key"), ("question_map", "question")):
+        for row in seed_rows(settings, seed, year):
+            if row.get("file_role", "responses") == role:
+                described[row["raw_column"].strip().lower()] = (kind, row)
+    known = []
+    for column in columns_of(connection, year, role):
+        _, row = described.get(column.key.strip().lower(), ("", {}))
+        wording = row.get("wording", "")
+        known.append(replace(column, texts=column.texts + ((wording,) if wording else ())))
+    olds, news = ({column.key: column for column in group} for group in (known, columns))
+    return [
+        _Match(*described[guessed.known.strip().lower()], olds[guessed.known], news[guessed.column], guessed)
+        for guessed in guess(known, columns)
+        if guessed.known.strip().lower() in described
+    ]
+
+
+class _Drafting:
+    """The rows of one wave, seed by seed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: "duckdb.DuckDBPyConnection",
+        wave: int,
+        before: int,
+        matches: Mapping[str, list[_Match]],
+    ) -> None:
+        self.settings = settings
+        self.connection = connection
+        self.wave = str(wave)
+        self.before = str(before)
+        self.matches = matches
+        self.questions = sorted(
+            (match for match in matches["responses"] if match.kind == "question"),
+            key=lambda match: match.described["question_id"],
+        )
+        self.keys = sorted(
+            (
+                (role, match)
+                for role in ROLES
+                for match in matches[role]
+                if match.kind == "key" and _measured_alike(match)
+            ),
+            key=lambda pair: (pair[0], pair[1].described["variable"]),
+        )
+        self.codes = list(self._response_map())
+
+    def seed(self, seed: str, wave: str) -> list[Row]:
+        return seed_rows(self.settings, seed, int(wave))
+
+    def rows(self) -> Iterator[Draft]:
+        comparability = list(self._comparability())
+        yield from self._waves(comparability)
+        for row in self.seed("age_bands", self.before):
+            yield self._copied("age_bands", row["age_band"], row)
+        yield from self._key_variables()
+        yield from self._key_codes()
+        yield from self._question_map()
+        yield from self.codes
+        yield from self._routing()
+        yield from self._ignored_columns()
+        yield from comparability
+        asked = {match.described["question_id"] for match in self.questions}
+        for row in self.seed("expected_rows", self.before):
+            if row["question_id"] in asked:
+                yield self._copied("expected_rows", row["question_id"], row)
+
+    def _copied(self, seed: str, key: str, row: Row) -> Draft:
+        cells = row | {"survey_year": self.wave}
+        return Draft(seed, key, cells, "uncertain", f"copied from {self.before}; the files do not tell")
+
+    def _waves(self, comparability: Sequence[Draft]) -> Iterator[Draft]:
+        [row] = self.seed("waves", self.before)
+        evidence = [f"copied from {self.before} with the year moved on"]
+        moved = int(self.wave) - int(self.before)
+        cells = row | {
+            "survey_year": self.wave,
+            "wave_label": re.sub(rf"\b{self.before}\b", self.wave, row["wave_label"]),
+        }
+        if row["age_reference_year"].isdecimal():
+            cells["age_reference_year"] = str(int(row["age_reference_year"]) + moved)
+        outcome = next((match for role, match in self.keys if match.described["variable"] == "outcome"), None)
+        if any(file.role == "sampled" for file in registered(self.settings, int(self.wave))):
+            cells["sample_frame"] = "apart"
+            evidence.append("sample_frame by its file of role sampled")
+        elif row["sample_frame"] == "apart":
+            cells["sample_frame"] = "in_file" if outcome and len(outcome.new.shares) > 1 else "none"
+            evidence.append("sample_frame, since it has no file of role sampled")
+        if comparability and 2 * sum(draft.cells["comparable"] == "true" for draft in comparability) < len(
+            comparability
+        ):
+            cells["comparable_block"] = self.wave
+            evidence.append("a block of its own, since most questions differ")
+        yield Draft("waves", f"wave {self.wave}", cells, "uncertain", "; ".join(evidence))
+
+    def _key_variables(self) -> Iterator[Draft]:
+        for role, match in self.keys:
+            cells = match.described | {"survey_year": self.wave, "raw_column": match.new.key}
+            yield _of(match, "key_variables", f"{role}, {cells['variable']}", cells)
+
+    def _key_codes(self) -> Iterator[Draft]:
+        known: dict[tuple[str, str], str] = {}
+        for role, match in self.keys:
+            variable, measured_as = match.described["variable"], match.described["measured_as"]
+            if measured_as not in ("code", "years", "birth_year"):
+                continue
+            year = match.described["survey_year"]
+            old = {
+                row["code"]: row["value"]
+                for row in self.seed("key_codes", year)
+                if (row["file_role"], row["variable"]) == (role, variable)
+            }
+            by_label = _one_meaning((plain(_called(match.old, code)), value) for code, value in old.items())
+            for code in self._codes_of(role, match, old):
+                label = _called(match.new, code)
+                value, certainty, evidence = None, match.guess.certainty, ""
+                if label and plain(label) in by_label:
+                    value, evidence = by_label[plain(label)], f'value label "{label}" as in {year}'
+                elif label and (value := self._named(variable, label)):
+                    certainty, evidence = "uncertain", f'value label "{label}", which {year} had not, names it'
+                elif not label and (variable, code) in known:
+                    value, certainty = known[variable, code], "uncertain"
+                    evidence = "no value label; the responses file of this wave gives the code this value"
+                elif (
+                    not label
+                    and code in old
+                    and not _called(match.old, code)
+                    and (measured_as != "code" or _one_code_list(match.old, match.new))
+                ):
+                    value, certainty = old[code], "uncertain"
+                    evidence = f"no value label; the code as in {year}"
+                if value is None:
+                    continue
+                if label:
+                    known[variable, code] = value
+                cells = {
+                    "survey_year": self.wave,
+                    "file_role": role,
+                    "variable": variable,
+                    "code": code,
+                    "value": value,
+                }
+                yield Draft("key_codes", f"{role}, {variable}, code {code}", cells, certainty, evidence)
+
+    def _codes_of(self, role: str, match: _Match, old: Mapping[str, str]) -> list[str]:
+        """Codes that the file declares or that occur, in the order of the wave before; of ages only the missing."""
+        if match.described["measured_as"] == "code":
+            found = [*match.new.options, *(code for code in match.new.shares if code not in match.new.options)]
+        else:
+            text = f'trim("{match.new.key.replace(chr(34), chr(34) * 2)}")'
+            occurring = [
+                code
+                for code in old
+                if self.connection.execute(
+                    f"select count(*) from raw.{role}_{self.wave} where {text} = ?", [code]
+                ).fetchall()
+                != [(0,)]
+            ]
+            found = list(dict.fromkeys([*match.new.options, *occurring]))
+        return [code for code in found if code in match.new.options or _may_be_written(code, old)]
+
+    def _named(self, variable: str, label: str) -> str | None:
+        """The value of a key variable that a label names: a gender, an outcome, an age band by its ages."""
+        if variable.endswith("_gender"):
+            return _one_meaning((plain(r["label"]), r["gender"]) for r in seed_rows(self.settings, "genders")).get(
+                plain(label)
+            )
+        if variable.endswith("_age"):
+            ages = [
+                (" ".join(re.findall(r"\d+", r["label"])), r["age_band"]) for r in self.seed("age_bands", self.before)
+            ]
+            return _one_meaning(ages).get(" ".join(re.findall(r"\d+", label)))
+        values = {row["value"] for row in seed_rows(self.settings, "key_codes") if row["variable"] == variable}
+        return _one_meaning((plain(value), value) for value in values).get(plain(label))
+
+    def _question_map(self) -> Iterator[Draft]:
+        for match in self.questions:
+            cells = match.described | {"survey_year": self.wave, "raw_column": match.new.key}
+            draft = _of(match, "question_map", match.described["question_id"], cells)
+            if not match.new.texts:
+                yield replace(draft, evidence=draft.evidence + f"; wording copied from {self.before}")
+            elif _same_words(match):
+                copied = plain(match.new.texts[0]) != plain(match.described["wording"])
+                yield replace(
+                    draft,
+                    evidence=draft.evidence + (f"; wording copied from {self.before}" if copied else ""),
+                )
+            else:
+                changed = cells | {"wording": match.new.texts[0], "wording_version": self.wave}
+                yield replace(draft, cells=changed, evidence=draft.evidence + "; wording: the label of the file")
+
+    def _response_map(self) -> Iterator[Draft]:
+        before = self.seed("response_map", self.before)
+        elsewhere = _one_meaning(
+            (plain(row["label"]), (row["treatment"], "")) for row in before if row["treatment"] != "answered"
+        )
+        answers = {plain(row["label"]) for row in before if row["treatment"] == "answered"}
+        by_code = _one_meaning((row["code"], (row["treatment"], row["label"])) for row in before)
+        for match in self.questions:
+            question = match.described["question_id"]
+            old = {row["code"]: row for row in before if row["question_id"] == question}
+            by_label = _one_meaning((plain(row["label"]), (row["treatment"], row["response"])) for row in old.values())
+            offered = _one_meaning(
+                (plain(row["label"]), ("answered", row["response"]))
+                for row in seed_rows(self.settings, "responses")
+                if row["question_id"] == question
+            )
+            repeated = Counter(plain(label) for label in match.new.options.values())
+            observed = [code for code in match.new.shares if code not in match.new.options]
+            for code in [*match.new.options, *observed]:
+                label = match.new.options.get(code, "")
+                certainty = match.guess.certainty
+                meaning: tuple[str, str] | None = None
+                score: int | None = None
+                if label:
+                    words = plain(label)
+                    slips = [known for known in by_label if is_slip(known, words)]
+                    if words in by_label:
+                        meaning, score, evidence = by_label[words], 100, f'value label "{label}" as in {self.before}'
+                        moved = [c for c, row in old.items() if plain(row["label"]) == words and c != code]
+                        if moved and (code not in old or plain(old[code]["label"]) != words):
+                            evidence += f", there code {' and '.join(moved)}"
+                    elif len(slips) == 1:
+                        meaning, certainty = by_label[slips[0]], "uncertain"
+                        was = next(row["label"] for row in old.values() if plain(row["label"]) == slips[0])
+                        evidence = f'value label "{label}", was "{was}"'
+                    elif words in offered:
+                        meaning, certainty = offered[words], "uncertain"
+                        evidence = f'value label "{label}" is new here; responses.csv calls a response so'
+                    elif words in elsewhere and words not in answers:
+                        meaning, certainty = elsewhere[words], "uncertain"
+                        evidence = f'value label "{label}" is new here; treated as at other questions of {self.before}'
+                    if repeated[words] > 1:
+                        certainty = "uncertain"
+                elif _may_be_written(code, old):
+                    certainty = "uncertain"
+                    unlabelled = code in old and not match.old.options.get(code)
+                    form = code in old and old[code]["treatment"] not in OFFERED
+                    if unlabelled and (form or (not match.new.options and _one_code_list(match.old, match.new))):
+                        meaning, label = (old[code]["treatment"], old[code]["response"]), old[code]["label"]
+                        evidence = f"no value label; the code as in {self.before}"
+                    elif form:
+                        meaning, label = (old[code]["treatment"], ""), old[code]["label"]
+                        evidence = f"no value label any more; the code as in {self.before}"
+                    elif not match.new.options and code in old and _one_code_list(match.old, match.new):
+                        meaning, label = (old[code]["treatment"], old[code]["response"]), old[code]["label"]
+                        evidence = f"no value label any more; the code as in {self.before}"
+                    elif code not in old and by_code.get(code, ("", ""))[0] in ABOUT_THE_FORM:
+                        treatment, label = by_code[code]
+                        meaning = (treatment, "")
+                        evidence = f"no value label; the code as at other questions of {self.before}"
+                if meaning is None:
+                    continue
+                cells = {
+                    "survey_year": self.wave,
+                    "question_id": question,
+                    "code": code,
+                    "treatment": meaning[0],
+                    "response": meaning[1],
+                    "label": label,
+                }
+                yield Draft("response_map", f"{question}, code {code}", cells, certainty, evidence, score)
+
+    def _routing(self) -> Iterator[Draft]:
+        columns = {match.described["question_id"]: match for match in self.questions}
+        before = {(r["question_id"], r["code"]): r for r in self.seed("response_map", self.before)}
+        now: dict[tuple[str, str], list[Draft]] = {}
+        for draft in self.codes:
+            now.setdefault((draft.cells["question_id"], plain(draft.cells["label"])), []).append(draft)
+        for row in self.seed("routing", self.before):
+            question, asked = row["question_id"], row["filter_question_id"]
+            old = before.get((asked, row["filter_code"]))
+            if old is None or question not in columns or asked not in columns:
+                continue
+            for draft in now.get((asked, plain(old["label"])), []):
+                code = draft.cells["code"]
+                yield Draft(
+                    "routing",
+                    f"{question}, filter {asked}, code {code}",
+                    row | {"survey_year": self.wave, "filter_code": code},
+                    "uncertain",
+                    f'as in {self.before}: "{old["label"]}" led past it; the file does not tell',
+                )
+
+    def _ignored_columns(self) -> Iterator[Draft]:
+        for role in ROLES:
+            for match in sorted(self.matches[role], key=lambda match: match.new.key):
+                if match.kind == "ignored":
+                    cells = match.described | {"survey_year": self.wave, "raw_column": match.new.key}
+                    yield _of(match, "ignored_columns", f"{role}, {match.new.key}", cells)
+
+    def _comparability(self) -> Iterator[Draft]:
+        before = self.seed("response_map", self.before)
+        for match in self.questions:
+            question = match.described["question_id"]
+            old = {
+                plain(row["label"]): row["label"]
+                for row in before
+                if row["question_id"] == question and row["treatment"] in OFFERED
+            }
+            about_the_form = {
+                draft.cells["code"]
+                for draft in self.codes
+                if draft.cells["question_id"] == question and draft.cells["treatment"] not in OFFERED
+            }
+            new = {plain(o): o for code, o in match.new.options.items() if code not in about_the_form}
+            notes = []
+            if not match.new.texts:
+                notes.append("wording not known: the file has no labels")
+            elif not _same_words(match):
+                notes.append(f'reworded: was "{match.old.texts[0]}", is "{match.new.texts[0]}"')
+            if not match.new.options:
+                notes.append("responses not known: the file has no value labels")
+            else:
+                for words, labels, others in (("new", new, old), ("no longer offered", old, new)):
+                    if differing := [label for key, label in labels.items() if key not in others]:
+                        notes.append(f"{words}: {'; '.join(differing)}")
+            worded = bool(match.new.texts) and plain(match.new.texts[0]) == plain(match.described["wording"])
+            if notes:
+                certainty: Certainty = "uncertain"
+                note, evidence = ". ".join(notes), "label and value labels of the two files differ, or are not there"
+            elif worded:
+                certainty, note = match.guess.certainty, "same wording and responses"
+                evidence = "label, which is the wording, and value labels of the two files are the same"
+            else:
+                certainty, note = "uncertain", "same label and responses"
+                evidence = (
+                    "label and value labels of the two files are the same, but the label is not the wording: "
+                    "see the questionnaire"
+                )
+            cells = {
+                "question_id": question,
+                "from_year": self.before,
+                "to_year": self.wave,
+                "comparable": "false" if notes else "true",
+                "note": note,
+            }
+            yield Draft("comparability", f"{question}, {self.before} to {self.wave}", cells, certainty, evidence)
+
+
+def _of(match: _Match, seed: str, key: str, cells: Row) -> Draft:
+    evidence = match.guess.evidence
+    if match.old.key != match.new.key:
+        evidence += f"; was {match.old.key} in {match.described['survey_year']}"
+    return Draft(seed, key, cells, match.guess.certainty, evidence, match.guess.score)
+
+
+def _same_words(match: _Match) -> bool:
+    """Whether the label of the new file is that of the old one, or the wording that the crosswalk has."""
+    return bool(match.new.texts) and plain(match.new.texts[0]) in {plain(text) for text in match.old.texts}
+
+
+def _measured_alike(match: _Match) -> bool:
+    """Whether a key variable is held as before: an age band is no year of birth, whatever the label."""
+    old, new = match.old, match.new
+    if match.described["measured_as"] == "text":
+        return True
+    if old.kind != new.kind:
+        return False
+    if old.low is None or old.high is None or new.low is None or new.high is None:
+        return True
+    return new.low <= old.high and old.low <= new.high
+
+
+def _called(column: Column, code: str) -> str:
+    """The value label of a code; a code that is no number is its own where it has none."""
+    return column.options.get(code) or (code if re.search("[^0-9.-]", code) else "")
+
+
+def _one_code_list(old: Column, new: Column) -> bool:
+    """Whether two columns without labels have the same codes, but for rare ones."""
+    ours, theirs = ({code for code, share in column.shares.items() if share >= RARE} for column in (old, new))
+    return bool(ours) and ours == theirs
+
+
+def _may_be_written(code: str, known: Mapping[str, object]) -> bool:
+    """Whether a code without a value label says nothing of a person."""
+    return code in known or CODE.fullmatch(code) is not None
+
+
+def _one_meaning(pairs: Iterable[tuple[str, Meaning]]) -> dict[str, Meaning]:
+    """What each word means, where it means one thing; blank words mean nothing."""
+    meanings: dict[str, set[Meaning]] = {}
+    for word, meaning in pairs:
+        meanings.setdefault(word, set()).add(meaning)
+    return {word: found.pop() for word, found in meanings.items() if word and len(found) == 1}
