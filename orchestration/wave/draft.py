@@ -191,6 +191,76 @@ def _matches(
     ]
 
 
+@dataclass(frozen=True)
+class _Meaning:
+    """What is done with a code: `label` as in the wave before, for a code that has none; `sure` by its label."""
+
+    treatment: str
+    response: str
+    label: str
+    sure: bool
+    evidence: str
+
+
+class _Meanings:
+    """What the codes of a question mean: by their labels, or as in the wave before where they have none."""
+
+    def __init__(
+        self, before: str, question: str, match: _Match, rows: Sequence[Row], responses: Sequence[Row]
+    ) -> None:
+        self.before = before
+        self.match = match
+        self.old = {row["code"]: row for row in rows if row["question_id"] == question}
+        self.by_label = _one_meaning(
+            (plain(row["label"]), (row["treatment"], row["response"])) for row in self.old.values()
+        )
+        self.offered = _one_meaning(
+            (plain(row["label"]), row["response"]) for row in responses if row["question_id"] == question
+        )
+        self.elsewhere = _one_meaning((plain(row["label"]), row["treatment"]) for row in rows)
+        self.elsewhere_by_code = _one_meaning((row["code"], (row["treatment"], row["label"])) for row in rows)
+
+    def of_label(self, code: str, label: str) -> _Meaning | None:
+        words = plain(label)
+        if words in self.by_label:
+            evidence = f'value label "{label}" as in {self.before}'
+            there = [other for other, row in self.old.items() if plain(row["label"]) == words]
+            if code not in there:
+                evidence += f", there code {' and '.join(there)}"
+            return _Meaning(*self.by_label[words], label, True, evidence)
+        slips = [known for known in self.by_label if is_slip(known, words)]
+        if len(slips) == 1:
+            was = next(row["label"] for row in self.old.values() if plain(row["label"]) == slips[0])
+            return _Meaning(*self.by_label[slips[0]], label, False, f'value label "{label}", was "{was}"')
+        new = f'value label "{label}" is new at the question'
+        if words in self.offered:
+            evidence = f"{new}; responses.csv calls a response so"
+            return _Meaning("answered", self.offered[words], label, False, evidence)
+        if self.elsewhere.get(words, "answered") != "answered":
+            evidence = f"{new}; treated as at other questions of {self.before}"
+            return _Meaning(self.elsewhere[words], "", label, False, evidence)
+        return None
+
+    def of_code(self, code: str) -> _Meaning | None:
+        if not _may_be_written(code, self.old):
+            return None
+        row = self.old.get(code)
+        as_before = f"no value label; the code as in {self.before}"
+        if row is not None and row["treatment"] not in OFFERED:
+            return _Meaning(row["treatment"], "", row["label"], False, as_before)
+        if row is not None:
+            # Where a scale has labels at its ends alone, or none at all, the codes have to be those of before.
+            unlabelled = not self.match.new.options or code not in self.match.old.options
+            if unlabelled and _one_code_list(self.match.old, self.match.new):
+                return _Meaning(row["treatment"], row["response"], row["label"], False, as_before)
+            return None
+        treatment, label = self.elsewhere_by_code.get(code, ("", ""))
+        if treatment not in ABOUT_THE_FORM:
+            return None
+        evidence = f"no value label; the code as at other questions of {self.before}"
+        return _Meaning(treatment, "", label, False, evidence)
+
+
 class _Drafting:
     """The rows of one wave, seed by seed."""
 
@@ -354,89 +424,40 @@ class _Drafting:
         for match in self.questions:
             cells = match.described | {"survey_year": self.wave, "raw_column": match.new.key}
             draft = _of(match, "question_map", match.described["question_id"], cells)
-            if not match.new.texts:
-                yield replace(draft, evidence=draft.evidence + f"; wording copied from {self.before}")
-            elif _same_words(match):
-                copied = plain(match.new.texts[0]) != plain(match.described["wording"])
-                yield replace(
-                    draft,
-                    evidence=draft.evidence + (f"; wording copied from {self.before}" if copied else ""),
-                )
-            else:
+            if _is_wording(match):
+                yield draft
+            elif match.new.texts and not _same_words(match):
                 changed = cells | {"wording": match.new.texts[0], "wording_version": self.wave}
-                yield replace(draft, cells=changed, evidence=draft.evidence + "; wording: the label of the file")
+                evidence = "; but wording is the label of the file: see the questionnaire"
+                yield replace(draft, cells=changed, certainty="uncertain", evidence=draft.evidence + evidence)
+            else:
+                evidence = f"; but wording is copied from {self.before}: see the questionnaire"
+                yield replace(draft, certainty="uncertain", evidence=draft.evidence + evidence)
 
     def _response_map(self) -> Iterator[Draft]:
         before = self.seed("response_map", self.before)
-        elsewhere = _one_meaning(
-            (plain(row["label"]), (row["treatment"], "")) for row in before if row["treatment"] != "answered"
-        )
-        answers = {plain(row["label"]) for row in before if row["treatment"] == "answered"}
-        by_code = _one_meaning((row["code"], (row["treatment"], row["label"])) for row in before)
         for match in self.questions:
             question = match.described["question_id"]
-            old = {row["code"]: row for row in before if row["question_id"] == question}
-            by_label = _one_meaning((plain(row["label"]), (row["treatment"], row["response"])) for row in old.values())
-            offered = _one_meaning(
-                (plain(row["label"]), ("answered", row["response"]))
-                for row in seed_rows(self.settings, "responses")
-                if row["question_id"] == question
-            )
+            meanings = _Meanings(self.before, question, match, before, seed_rows(self.settings, "responses"))
             repeated = Counter(plain(label) for label in match.new.options.values())
             observed = [code for code in match.new.shares if code not in match.new.options]
             for code in [*match.new.options, *observed]:
                 label = match.new.options.get(code, "")
-                certainty = match.guess.certainty
-                meaning: tuple[str, str] | None = None
-                score: int | None = None
-                if label:
-                    words = plain(label)
-                    slips = [known for known in by_label if is_slip(known, words)]
-                    if words in by_label:
-                        meaning, score, evidence = by_label[words], 100, f'value label "{label}" as in {self.before}'
-                        moved = [c for c, row in old.items() if plain(row["label"]) == words and c != code]
-                        if moved and (code not in old or plain(old[code]["label"]) != words):
-                            evidence += f", there code {' and '.join(moved)}"
-                    elif len(slips) == 1:
-                        meaning, certainty = by_label[slips[0]], "uncertain"
-                        was = next(row["label"] for row in old.values() if plain(row["label"]) == slips[0])
-                        evidence = f'value label "{label}", was "{was}"'
-                    elif words in offered:
-                        meaning, certainty = offered[words], "uncertain"
-                        evidence = f'value label "{label}" is new here; responses.csv calls a response so'
-                    elif words in elsewhere and words not in answers:
-                        meaning, certainty = elsewhere[words], "uncertain"
-                        evidence = f'value label "{label}" is new here; treated as at other questions of {self.before}'
-                    if repeated[words] > 1:
-                        certainty = "uncertain"
-                elif _may_be_written(code, old):
-                    certainty = "uncertain"
-                    unlabelled = code in old and not match.old.options.get(code)
-                    form = code in old and old[code]["treatment"] not in OFFERED
-                    if unlabelled and (form or (not match.new.options and _one_code_list(match.old, match.new))):
-                        meaning, label = (old[code]["treatment"], old[code]["response"]), old[code]["label"]
-                        evidence = f"no value label; the code as in {self.before}"
-                    elif form:
-                        meaning, label = (old[code]["treatment"], ""), old[code]["label"]
-                        evidence = f"no value label any more; the code as in {self.before}"
-                    elif not match.new.options and code in old and _one_code_list(match.old, match.new):
-                        meaning, label = (old[code]["treatment"], old[code]["response"]), old[code]["label"]
-                        evidence = f"no value label any more; the code as in {self.before}"
-                    elif code not in old and by_code.get(code, ("", ""))[0] in ABOUT_THE_FORM:
-                        treatment, label = by_code[code]
-                        meaning = (treatment, "")
-                        evidence = f"no value label; the code as at other questions of {self.before}"
+                meaning = meanings.of_label(code, label) if label else meanings.of_code(code)
                 if meaning is None:
                     continue
+                sure = meaning.sure and match.guess.certainty == "likely" and repeated[plain(label)] == 1
                 cells = {
                     "survey_year": self.wave,
                     "question_id": question,
                     "code": code,
-                    "treatment": meaning[0],
-                    "response": meaning[1],
-                    "label": label,
+                    "treatment": meaning.treatment,
+                    "response": meaning.response,
+                    "label": label or meaning.label,
                 }
-                yield Draft("response_map", f"{question}, code {code}", cells, certainty, evidence, score)
+                certainty: Certainty = "likely" if sure else "uncertain"
+                score = 100 if meaning.sure else None
+                yield Draft("response_map", f"{question}, code {code}", cells, certainty, meaning.evidence, score)
 
     def _routing(self) -> Iterator[Draft]:
         columns = {match.described["question_id"]: match for match in self.questions}
@@ -492,11 +513,10 @@ class _Drafting:
                 for words, labels, others in (("new", new, old), ("no longer offered", old, new)):
                     if differing := [label for key, label in labels.items() if key not in others]:
                         notes.append(f"{words}: {'; '.join(differing)}")
-            worded = bool(match.new.texts) and plain(match.new.texts[0]) == plain(match.described["wording"])
             if notes:
                 certainty: Certainty = "uncertain"
                 note, evidence = ". ".join(notes), "label and value labels of the two files differ, or are not there"
-            elif worded:
+            elif _is_wording(match):
                 certainty, note = match.guess.certainty, "same wording and responses"
                 evidence = "label, which is the wording, and value labels of the two files are the same"
             else:
@@ -525,6 +545,11 @@ def _of(match: _Match, seed: str, key: str, cells: Row) -> Draft:
 def _same_words(match: _Match) -> bool:
     """Whether the label of the new file is that of the old one, or the wording that the crosswalk has."""
     return bool(match.new.texts) and plain(match.new.texts[0]) in {plain(text) for text in match.old.texts}
+
+
+def _is_wording(match: _Match) -> bool:
+    """Whether the label of the new file is the whole wording that the crosswalk has, not a word for it."""
+    return bool(match.new.texts) and plain(match.new.texts[0]) == plain(match.described["wording"])
 
 
 def _measured_alike(match: _Match) -> bool:
