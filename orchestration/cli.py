@@ -217,6 +217,104 @@ def explain(number: str, conditions: tuple[str, ...], release_id: str, as_json: 
 
 
 @main.group()
+def wave() -> None:
+    """Bring in a new wave: register its files, draft its crosswalk, see what is left to decide."""
+
+
+YEAR = click.argument("year", type=click.IntRange(1000, 9999))
+
+
+@wave.command("register")
+@YEAR
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--study-number", default="", help="Number of the study in the archive.")
+@click.option("--edition", default="1", show_default=True, help="Edition of the deposit.")
+@click.option("--licence", help="Licence; by default that of the registered files.")
+@click.option(
+    "--provenance",
+    type=click.Choice(["synthetic", "deposit"]),
+    help="Made up or of real people; by default as the registered files.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["responses", "sampled", "codebook"]),
+    help="What one file is, where it is not seen by its header, its name or its size.",
+)
+@AS_JSON
+def register_files(
+    year: int,
+    files: tuple[Path, ...],
+    study_number: str,
+    edition: str,
+    licence: str | None,
+    provenance: str | None,
+    role: str | None,
+    as_json: bool,
+) -> None:
+    """Add the files of a wave to registry.csv.
+
+    They have to lie below CMHS_RAW_DIR. Role, format and encoding are told from the files, which are read once as a
+    refresh reads them; the registry is written only where all is well.
+    """
+    from dataclasses import asdict
+
+    from orchestration.wave.register import register
+
+    if role and len(files) > 1:
+        raise click.UsageError("--role is about one file.")
+    settings = Settings.from_environment()
+    added = register(
+        settings,
+        year,
+        files,
+        role=role,
+        study_number=study_number,
+        edition=edition,
+        licence=licence,
+        provenance=provenance,
+    )
+    if as_json:
+        click.echo(json.dumps([asdict(file) for file in added], indent=2))
+        return
+    click.echo(f"added to {_shown(settings.registry)}:\n")
+    for file in added:
+        click.echo(f"  {file.path}  {file.role}, {file.format}, {file.encoding}, {file.bytes:,} bytes")
+        click.echo(f"      SHA-256 {file.sha256}")
+    click.echo(f"\nNext: cmhs wave init {year}")
+
+
+@wave.command("init")
+@YEAR
+@AS_JSON
+def init_wave(year: int, as_json: bool) -> None:
+    """Draft the crosswalk of a wave from the one before, by the labels and answers of its files.
+
+    Rows are added to the seeds in CMHS_SEEDS_DIR; none that is there is changed. Each has a line in drafts.csv, with
+    what it rests on; nothing is published until somebody reviewed all of them. Refused where the wave has rows already.
+    """
+    from orchestration.wave.draft import init
+
+    settings = Settings.from_environment()
+    drafted = init(settings, year)
+    counts = drafted.counts()
+    if as_json:
+        undecided = drafted.undecided
+        document = {"wave": drafted.wave, "before": drafted.before, "rows": counts, "undecided_columns": undecided}
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(f"drafted wave {year} from {drafted.before} into {_shown(settings.seeds_dir)}:\n")
+    click.echo(f"  {'rows':<22}{'likely':>8}{'uncertain':>11}")
+    for seed, by_certainty in counts.items():
+        click.echo(f"  {seed + '.csv':<22}{by_certainty['likely']:>8}{by_certainty['uncertain']:>11}")
+    for role, columns in drafted.undecided.items():
+        click.echo(f"\n{len(columns)} columns of the {role} file are like none of before: {', '.join(columns)}")
+    click.echo(
+        "\nNext: compare each row that drafts.csv lists with the questionnaire, correct it in its seed, and fill in "
+        f"reviewer and reviewed_on. `cmhs wave check {year}` lists what is left."
+    )
+
+
+@main.group()
 def releases() -> None:
     """Look at published releases, compare them, go back to an earlier one."""
 

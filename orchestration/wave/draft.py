@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from orchestration.errors import Refusal
 from orchestration.settings import Settings
+from orchestration.warehouse import identifier
 from orchestration.wave import additions
 from orchestration.wave.guess import Certainty, Column, Guess, guess, is_slip, plain
 from orchestration.wave.received import Row, columns_of, landed, registered, seed_rows
@@ -57,7 +58,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Drafted:
-    """What was written: the wave that was drafted from, the rows, and the columns that are left to decide, by file."""
+    """What was written: the wave that was drafted from, the rows, and by file the columns that are like none of it."""
 
     wave: int
     before: int
@@ -100,8 +101,7 @@ def init(settings: Settings, wave: int) -> Drafted:
             columns = columns_of(connection, wave, role)
             _demand_names(columns, wave, role)
             matches[role] = _matches(connection, settings, role, year, columns) if year is not None else []
-            decided = {match.new.key for match in matches[role]}
-            if left := [column.key for column in columns if column.key not in decided]:
+            if left := _undecided(columns, {match.new.key for match in matches[role]}):
                 undecided[role] = left
         rows = list(_Drafting(settings, connection, wave, before, matches).rows())
     drafts = [
@@ -168,6 +168,13 @@ def _demand_names(columns: Sequence[Column], wave: int, role: str) -> None:
             f"Most columns of the {role} file of wave {wave} have no letter in their names; nothing was drafted.",
             ["Is its first line the header? Ask for the file again, or register it with its right format."],
         )
+
+
+def _undecided(columns: Sequence[Column], decided: set[str]) -> list[str]:
+    """Columns that are like none. Where most are, the first line may be somebody's answers: then only their places."""
+    left = [(place, column.key) for place, column in enumerate(columns, start=1) if column.key not in decided]
+    named = 2 * len(left) <= len(columns)
+    return [name if named else f"number {place}" for place, name in left]
 
 
 def _matches(
@@ -394,16 +401,10 @@ class _Drafting:
         if match.described["measured_as"] == "code":
             found = [*match.new.options, *(code for code in match.new.shares if code not in match.new.options)]
         else:
-            text = f'trim("{match.new.key.replace(chr(34), chr(34) * 2)}")'
-            occurring = [
-                code
-                for code in old
-                if self.connection.execute(
-                    f"select count(*) from raw.{role}_{self.wave} where {text} = ?", [code]
-                ).fetchall()
-                != [(0,)]
-            ]
-            found = list(dict.fromkeys([*match.new.options, *occurring]))
+            rows = self.connection.execute(
+                f"select distinct trim({identifier(match.new.key)}) from raw.{role}_{self.wave}"
+            ).fetchall()
+            found = list(dict.fromkeys([*match.new.options, *(code for code in old if (code,) in rows)]))
         return [code for code in found if code in match.new.options or _may_be_written(code, old)]
 
     def _named(self, variable: str, label: str) -> str | None:
