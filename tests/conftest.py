@@ -288,18 +288,24 @@ def hand_worked(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 
 @pytest.fixture(scope="session")
-def cchs(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """Nine cycles of another survey, whose deposit supplies weights, refreshed; skipped where the files are missing."""
-    here = Path(__file__).parent / "cchs"
-    names = list(pd.read_csv(here / "registry.csv")["path"])
-    needed = [CCHS_DATA / name for name in [*names, "reference_weighted_results.csv"]]
+def cchs_files() -> list[str]:
+    """Names of the files of nine cycles of another survey in CCHS_DATA; skipped where they are missing."""
+    names = list(pd.read_csv(Path(__file__).parent / "cchs" / "registry.csv")["path"])
+    needed = [CCHS_DATA / name for name in [*names, "reference_weighted_results.csv", "crosswalk.csv"]]
     if missing := [path.name for path in needed if not path.is_file()]:
         message = f"the CCHS extracts are not in {CCHS_DATA} (missing: {', '.join(missing)})"
         if os.environ.get("CI"):
             pytest.fail(f"{message}; a run with CI set has to have them")
         pytest.skip(message)
+    return names
+
+
+@pytest.fixture(scope="session")
+def cchs(cchs_files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Nine cycles of another survey, whose deposit supplies weights, refreshed; skipped where the files are missing."""
+    here = Path(__file__).parent / "cchs"
     raw = tmp_path_factory.mktemp("cchs_raw")
-    for name in names:
+    for name in cchs_files:
         shutil.copy(CCHS_DATA / name, raw / name)
     shutil.copy(here / "registry.csv", raw / "registry.csv")
     return build_once(tmp_path_factory, "cchs", raw, here / "seeds")

@@ -93,25 +93,43 @@ def columns_of(connection: "duckdb.DuckDBPyConnection", wave: int, role: str) ->
         [wave, role],
     ).fetchall():
         options.setdefault(raw_column, {})[code] = in_one_line(label)
+    if not variables:
+        return []
+    table = f"raw.{role}_{wave}"
+    texts = [f"nullif(trim({identifier(name)}), '')" for name, _ in variables]
+    # One pass for all columns; c0, c1, ... are their places.
+    named = ", ".join(f"{text} as c{place}" for place, text in enumerate(texts))
+    connection.execute(
+        "create or replace temp table answers as select place, answer, count(*) as n from "
+        f"(unpivot (select {named} from {table}) on columns(*) into name place value answer) group by all"
+    )
+    totals = {
+        place: counts
+        for place, *counts in connection.execute(
+            "select place, sum(n), count(*), sum(n) filter (try_cast(answer as double) is not null) "
+            "from answers group by place"
+        ).fetchall()
+    }
     columns = []
-    for name, label in variables:
+    for place, ((name, label), text) in enumerate(zip(variables, texts, strict=True)):
+        filled, different, numbers = totals.get(f"c{place}", (0, 0, 0))
         label = in_one_line(label or "")
-        text = f"nullif(trim({identifier(name)}), '')"
-        table = f"raw.{role}_{wave}"
-        filled, different, numbers, low, high = connection.execute(
-            f"select count({text}), count(distinct {text}), count(try_cast({text} as double)), "
-            f"quantile_cont(try_cast({text} as double), 0.05), quantile_cont(try_cast({text} as double), 0.95) "
-            f"from {table}"
-        ).fetchall()[0]
-        shares = {}
+        shares: dict[str, float] = {}
+        low, high = None, None
         kind: Kind = "blank"
         if filled:
-            kind = "codes" if different <= MOST_CODES else "numbers" if numbers >= MOSTLY_NUMBERS * filled else "text"
-        if kind == "codes" or (kind == "text" and different <= MOST_TEXTS):
+            mostly_numbers = (numbers or 0) >= MOSTLY_NUMBERS * filled
+            kind = "codes" if different <= MOST_CODES else "numbers" if mostly_numbers else "text"
+        if kind == "numbers":
+            [(low, high)] = connection.execute(
+                f"select quantile_cont(try_cast({text} as double), 0.05), "
+                f"quantile_cont(try_cast({text} as double), 0.95) from {table}"
+            ).fetchall()
+        elif different <= MOST_TEXTS:
             shares = {
-                code: n / filled
-                for code, n in connection.execute(
-                    f"select {text}, count(*) from {table} where {text} is not null group by 1 order by 1"
+                answer: n / filled
+                for answer, n in connection.execute(
+                    "select answer, n from answers where place = ? order by answer", [f"c{place}"]
                 ).fetchall()
             }
         columns.append(
@@ -122,8 +140,8 @@ def columns_of(connection: "duckdb.DuckDBPyConnection", wave: int, role: str) ->
                 options=options.get(name.strip().lower(), {}),
                 shares=shares,
                 kind=kind,
-                low=low if kind == "numbers" else None,
-                high=high if kind == "numbers" else None,
+                low=low,
+                high=high,
             )
         )
     return columns
