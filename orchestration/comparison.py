@@ -1,11 +1,12 @@
 """Two releases side by side: what differs, and what must not.
 
-Everything is read from the files of the two releases. Belongs here: differences of rows, restated values, broken
-schemas, hidden rows that two releases together would give away. Does not: what follows from them (publish).
+Everything is read from the files of the two releases. Belongs here: differences of rows, restated values, files that
+were delivered again, broken schemas, hidden rows that two releases together would give away. Does not: what follows
+from them (publish).
 """
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,31 +278,107 @@ def _restated_values(
     ]
 
 
-def allows(revision: Mapping[str, str], restatement: Restatement) -> bool:
-    """Whether a row of the revisions seed is about this value; against which release is the caller's to know."""
-    return (
-        revision["survey_year"] == str(restatement.survey_year)
-        and (revision["question_id"] or None) == restatement.question_id
-        and (revision["response"] or None) in (None, restatement.response)
+@dataclass(frozen=True)
+class Redelivery:
+    """A wave whose files are not those that the earlier release was made of; `after` is empty where it was withdrawn.
+
+    The files of both sides are by role: path, edition and SHA-256.
+    """
+
+    survey_year: int
+    before: Mapping[str, Mapping[str, str]]
+    after: Mapping[str, Mapping[str, str]]
+    reason: str | None = None
+    reviewer: str | None = None
+    reviewed_on: str | None = None
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the wave has no files any more."""
+        return not self.after
+
+    @property
+    def sentence(self) -> str:
+        """Which files changed, with edition and checksum of both sides."""
+        if self.withdrawn:
+            return "the wave has no files any more"
+
+        def shown(file: Mapping[str, str] | None) -> str:
+            return f"edition {file['edition']} ({file['sha256'][:12]}...)" if file else "none"
+
+        roles = [role for role in sorted({*self.before, *self.after}) if _differs(self, role)]
+        return "; ".join(
+            f"{role} {self.after.get(role, self.before.get(role, {}))['path']}: "
+            f"{shown(self.before.get(role))} -> {shown(self.after.get(role))}"
+            for role in roles
+        )
+
+
+def _differs(of: Redelivery, role: str) -> bool:
+    before, after = of.before.get(role), of.after.get(role)
+    # A file that only moved is the same one.
+    return before is None or after is None or any(before[key] != after[key] for key in ("edition", "sha256"))
+
+
+def redelivered(earlier: Path, sources: Sequence[Mapping[str, Any]]) -> list[Redelivery]:
+    """Waves of the earlier release whose files are other ones now; `sources` are rows of marts.source_files.
+
+    A wave that the earlier release has not is new, and not delivered again.
+    """
+
+    def by_wave(files: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, dict[str, str]]]:
+        waves: dict[int, dict[str, dict[str, str]]] = {}
+        for file in files:
+            about = {key: str(file.get(key) or "") for key in ("path", "edition", "sha256")}
+            waves.setdefault(int(file["survey_year"]), {})[str(file["file_role"])] = about
+        return waves
+
+    before, after = by_wave(notes_of(earlier).get("inputs", [])), by_wave(sources)
+    pairs = [Redelivery(wave, files, after.get(wave, {})) for wave, files in sorted(before.items())]
+    return [pair for pair in pairs if any(_differs(pair, role) for role in {*pair.before, *pair.after})]
+
+
+def allows_delivery(revision: Mapping[str, str], redelivery: Redelivery) -> bool:
+    """Whether a row of the revisions seed is about all files of this wave; it names no question and no response."""
+    return revision["survey_year"] == str(redelivery.survey_year) and not (
+        revision["question_id"] or revision["response"]
     )
 
 
-def reviewed(found: Sequence[Restatement], revisions: Sequence[Mapping[str, str]]) -> list[Restatement]:
+def reviewed_deliveries(found: Sequence[Redelivery], revisions: Sequence[Mapping[str, str]]) -> list[Redelivery]:
+    """Redeliveries with reason, reviewer and date of the revision that allows each, where there is one."""
+    return [
+        next((replace(each, **_review(row)) for row in revisions if allows_delivery(row, each)), each) for each in found
+    ]
+
+
+def _review(revision: Mapping[str, str]) -> dict[str, Any]:
+    return {column: revision[column] for column in ("reason", "reviewer", "reviewed_on")}
+
+
+def allows(revision: Mapping[str, str], restatement: Restatement, gone: Collection[int] = ()) -> bool:
+    """Whether a row of the revisions seed is about this value; against which release is the caller's to know.
+
+    A row for a wave that is gone, without question, is about all of its values.
+    """
+    question = revision["question_id"] or None
+    return revision["survey_year"] == str(restatement.survey_year) and (
+        (question is None and restatement.survey_year in gone)
+        or (question == restatement.question_id and (revision["response"] or None) in (None, restatement.response))
+    )
+
+
+def reviewed(
+    found: Sequence[Restatement], revisions: Sequence[Mapping[str, str]], gone: Collection[int] = ()
+) -> list[Restatement]:
     """Restatements with reason, reviewer and date of the revision that allows each, where there is one.
 
-    A revision without response is for all of its question; one without question for values that belong to none.
+    A revision without response is for all of its question; one without question for values that belong to none, and
+    for all values of a wave that is `gone`.
     """
-    result = []
-    for restatement in found:
-        for revision in [revision for revision in revisions if allows(revision, restatement)][:1]:
-            restatement = replace(
-                restatement,
-                reason=revision["reason"],
-                reviewer=revision["reviewer"],
-                reviewed_on=revision["reviewed_on"],
-            )
-        result.append(restatement)
-    return result
+    return [
+        next((replace(each, **_review(row)) for row in revisions if allows(row, each, gone)), each) for each in found
+    ]
 
 
 WITHDRAWN = ["kind", "name", "release_id", "reason", "reviewer", "reviewed_on"]

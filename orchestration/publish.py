@@ -11,7 +11,7 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
@@ -21,7 +21,20 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from orchestration import dbt_docs, gate, report
-from orchestration.comparison import Restatement, allows, lost, restated, revealed_by, reviewed, same_people, withdrawn
+from orchestration.comparison import (
+    Redelivery,
+    Restatement,
+    allows,
+    allows_delivery,
+    lost,
+    redelivered,
+    restated,
+    revealed_by,
+    reviewed,
+    reviewed_deliveries,
+    same_people,
+    withdrawn,
+)
 from orchestration.errors import Refusal
 from orchestration.ingest import waves_read
 from orchestration.lineage import lineage_of_build
@@ -148,10 +161,10 @@ def _publish(settings: Settings, force: bool) -> Path:
             )
         earlier = _last_whole(settings, info["provenance"])
         revisions = _revisions(settings)
-        restatements = _history(revisions, earlier, aside, info["restatement_tolerance"])
+        history = _history(revisions, earlier, aside, info["restatement_tolerance"])
         with open_release(aside) as connection:
             write_lineage(connection, aside, lineage, statuses, gate.PUBLISHED_TABLES, info)
-        _describe(settings, aside, evidence, tables, info, earlier, restatements, _unused(settings, revisions))
+        _describe(settings, aside, evidence, tables, info, history, _unused(settings, revisions))
         tell("release: verifying it")
         problems = verify(aside)
         if sorted(notes_of(aside)["tables"]) != sorted(gate.PUBLISHED_TABLES):
@@ -159,7 +172,7 @@ def _publish(settings: Settings, force: bool) -> Path:
         if problems:
             raise Refusal(f"The new release {build.release_id} does not verify.", problems)
         tell("release: comparing it with what is in print")
-        _demand_continuity(settings, aside, earlier, restatements, revisions)
+        _demand_continuity(settings, aside, history)
         _seal(aside)
         aside.rename(folder)
     except duckdb.Error as error:
@@ -254,13 +267,32 @@ def _unused(settings: Settings, revisions: Sequence[Mapping[str, str]]) -> list[
     return sorted({row["vintage"] for row in revisions} - known - {folder.name for folder in releases(settings)})
 
 
-def _history(
-    revisions: Sequence[Mapping[str, str]], earlier: Path | None, aside: Path, tolerance: float
-) -> list[Restatement]:
-    """Values in print that a release which is being built gives otherwise, with the revisions that allow them."""
+@dataclass(frozen=True)
+class History:
+    """What a release that is being built changes of what is in print: against which release, which waves have other
+    files, which values are other ones, and the rows of the revisions seed that are about that release.
+    """  # fmt: skip
+
+    earlier: Path | None
+    redeliveries: Sequence[Redelivery] = ()
+    restatements: Sequence[Restatement] = ()
+    revisions: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def gone(self) -> set[int]:
+        """Waves of the earlier release that are withdrawn."""
+        return {redelivery.survey_year for redelivery in self.redeliveries if redelivery.withdrawn}
+
+
+def _history(revisions: Sequence[Mapping[str, str]], earlier: Path | None, aside: Path, tolerance: float) -> History:
+    """What is in print and changes, with the revisions that allow it."""
     if earlier is None:
-        return []
-    return reviewed(restated(earlier, aside, tolerance), [row for row in revisions if row["vintage"] == earlier.name])
+        return History(None)
+    ours = [row for row in revisions if row["vintage"] == earlier.name]
+    with open_release(aside) as connection:
+        sources = rows_of(connection, "select * from marts.source_files")
+    found = History(earlier, reviewed_deliveries(redelivered(earlier, sources), ours), revisions=ours)
+    return replace(found, restatements=reviewed(restated(earlier, aside, tolerance), ours, found.gone))
 
 
 def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, str], list[Restatement]]]:
@@ -270,16 +302,20 @@ def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, s
     return [(of, list(group)) for of, group in groupby(sorted(restatements, key=key), key)]
 
 
-def _demand_continuity(
-    settings: Settings,
-    aside: Path,
-    earlier: Path | None,
-    restatements: Sequence[Restatement],
-    revisions: Sequence[Mapping[str, str]],
-) -> None:
+def _demand_continuity(settings: Settings, aside: Path, history: History) -> None:
     """Raise Refusal where a new release rewrites history, loses something, or gives away what another one hides."""
-    problems = []
-    for (year, question), values in _by_question([r for r in restatements if r.reason is None]):
+    earlier, problems = history.earlier, []
+    if earlier is not None:
+        problems += [
+            f"The files of wave {each.survey_year} are not those of release {earlier.name}: {each.sentence}. If "
+            "that is meant, add this line to revisions.csv, with your words for those in capitals:\n"
+            f"    ,{each.survey_year},,{earlier.name},REASON,REVIEWER,YYYY-MM-DD"
+            for each in history.redeliveries
+            if each.reason is None
+        ]
+    # All values of a wave that is gone stand or fall with it.
+    unreviewed = [r for r in history.restatements if r.reason is None and r.survey_year not in history.gone]
+    for (year, question), values in _by_question(unreviewed):
         problems.append(
             f"{len(values)} values in print of {question or 'no question'} in wave {year} differ from release "
             f"{earlier and earlier.name}, for example {values[0].sentence}. If the new ones are right, say why in "
@@ -291,8 +327,9 @@ def _demand_continuity(
             f"revisions.csv allows values of {row['question_id'] or 'no question'}, survey_year {row['survey_year']}, "
             f"response {row['response'] or '(all)'} to differ from release {earlier.name}, but none does: correct or "
             "remove the row."
-            for row in revisions
-            if row["vintage"] == earlier.name and not any(allows(row, restatement) for restatement in restatements)
+            for row in history.revisions
+            if not any(allows(row, restatement, history.gone) for restatement in history.restatements)
+            and not any(allows_delivery(row, redelivery) for redelivery in history.redeliveries)
         ]
         allowed = withdrawn(earlier.name)
         problems += [
@@ -327,8 +364,7 @@ def _describe(
     evidence: gate.Evidence,
     tables: dict[str, dict[str, Any]],
     info: Mapping[str, Any],
-    earlier: Path | None,
-    restatements: Sequence[Restatement],
+    history: History,
     unused_revisions: Sequence[str],
 ) -> None:
     """Write the page, release.json, datapackage.json, the restatements and the readme into a release that is being
@@ -349,7 +385,7 @@ def _describe(
     with (aside / RESTATEMENTS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, RESTATEMENT_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        for restatement in restatements:
+        for restatement in history.restatements:
             writer.writerow({name: defused(getattr(restatement, name)) for name in RESTATEMENT_COLUMNS})
     summary = [
         {
@@ -359,12 +395,12 @@ def _describe(
             "largest_difference": max((abs(v.difference) for v in values if v.difference is not None), default=None),
             "reasons": sorted({f"{v.reason} ({v.reviewer}, {v.reviewed_on})" for v in values}),
         }
-        for (year, question), values in _by_question(restatements)
+        for (year, question), values in _by_question(history.restatements)
     ]
     restates = {
-        "release_id": earlier and earlier.name,
+        "release_id": history.earlier and history.earlier.name,
         "tolerance": tolerance,
-        "values": len(restatements),
+        "values": len(history.restatements),
         "by_question": summary,
     }
     report.write(aside, restates)
@@ -373,7 +409,7 @@ def _describe(
             title=TITLE,
             release_id=release_id,
             provenance=PROVENANCE_IN_WORDS[provenance],
-            history=_history_in_words(earlier, tolerance, summary),
+            history=_history_in_words(history, tolerance, summary),
         ),
         encoding="utf-8",
     )
@@ -400,6 +436,7 @@ def _describe(
         },
         "suppressed_rows": suppressed,
         "restates": restates,
+        "redelivered": [asdict(redelivery) for redelivery in history.redeliveries],
         "unused_revisions": unused_revisions,
         "storage_version": STORAGE_VERSION,
         "versions": {"python": platform.python_version()}
@@ -448,18 +485,26 @@ def _suppressed(
     )
 
 
-def _history_in_words(earlier: Path | None, tolerance: float, summary: Sequence[Mapping[str, Any]]) -> str:
-    """The release notes: what of the release before is given otherwise."""
-    if earlier is None:
+def _history_in_words(history: History, tolerance: float, summary: Sequence[Mapping[str, Any]]) -> str:
+    """The release notes: what of the release before was delivered again, and what is given otherwise."""
+    if history.earlier is None:
         return "No earlier release of these data is kept: nothing was compared."
+    lines = []
+    if history.redeliveries:
+        lines += [f"Files delivered again, or withdrawn, since release {history.earlier.name}:"]
+        lines += [
+            f"- wave {each.survey_year}: {each.sentence}; {each.reason} ({each.reviewer}, {each.reviewed_on})"
+            for each in history.redeliveries
+        ]
     if not summary:
-        return f"No value of release {earlier.name} moved by more than {tolerance:g}."
-    lines = [
+        return "\n".join([*lines, f"No value of release {history.earlier.name} moved by more than {tolerance:g}."])
+    lines += [f"Restated since release {history.earlier.name} (each value in restatements.csv):"]
+    lines += [
         f"- wave {row['survey_year']}, {row['question_id'] or 'no question'}: {row['values']} values; "
         + "; ".join(row["reasons"])
         for row in summary
     ]
-    return "\n".join([f"Restated since release {earlier.name} (each value in restatements.csv):", *lines])
+    return "\n".join(lines)
 
 
 FRICTIONLESS_TYPES = {

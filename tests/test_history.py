@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -200,6 +201,104 @@ def test_releases_of_other_people_do_not_restate_each_other(superseded: Warehous
     notes.write_text(json.dumps(json.loads(notes.read_text()) | {"provenance": "deposit"}))
 
     assert release.notes_of(publish(superseded))["restates"]["values"] == 0
+
+
+# ---------------------------------------------------------------------------------------- files delivered again
+
+FORMS, SAMPLED = "2013/hand_2013.csv", "2013/hand_2013_sampled.csv"
+OTHER_SHA256 = "f" * 64
+
+
+def in_print_of_files(warehouse: Warehouse, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    """The release that is current was made of other files than the build that comes next."""
+    path = folder_of(warehouse) / "release.json"
+    path.chmod(0o644)
+    notes = json.loads(path.read_text())
+    change(notes["inputs"])
+    path.write_text(json.dumps(notes))
+
+
+def file_of(inputs: list[dict[str, Any]], path: str) -> dict[str, Any]:
+    [file] = [file for file in inputs if file["path"] == path]
+    return file
+
+
+DELIVERIES: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
+    "other bytes": (
+        lambda inputs: file_of(inputs, FORMS).update(sha256=OTHER_SHA256),
+        f"responses {FORMS}: edition 1 ({'f' * 12}...) -> edition 1 (3cbf02500df3...)",
+    ),
+    "another edition": (
+        lambda inputs: file_of(inputs, FORMS).update(edition="0"),
+        f"responses {FORMS}: edition 0 (3cbf02500df3...) -> edition 1 (3cbf02500df3...)",
+    ),
+    "a file more": (
+        lambda inputs: inputs.remove(file_of(inputs, SAMPLED)),
+        f"sampled {SAMPLED}: none -> edition 1 (56e22718935c...)",
+    ),
+}
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_files_delivered_again_block_until_the_line_that_is_asked_for_is_there(
+    superseded: Warehouse, delivery: str
+) -> None:
+    change, words = DELIVERIES[delivery]
+    in_print_of_files(superseded, change)
+
+    [problem] = refusal_of(superseded).problems
+
+    assert f"The files of wave 2013 are not those of release {OLDER}: {words}." in problem
+    line = problem.splitlines()[-1].strip()
+    assert line == f",2013,,{OLDER},REASON,REVIEWER,YYYY-MM-DD"
+    allow(superseded, line.removesuffix(",REASON,REVIEWER,YYYY-MM-DD"))
+    folder = publish(superseded)
+    [told] = release.notes_of(folder)["redelivered"]
+    assert (told["survey_year"], told["reason"], told["reviewer"]) == (2013, "the deposit was re-issued", "A. Reviewer")
+    assert told["after"]["responses"]["edition"] == "1"
+    readme = (folder / "README.txt").read_text()
+    assert f"wave 2013: {words}; the deposit was re-issued (A. Reviewer, 2026-11-01)" in readme
+    assert release.verify(folder) == []
+
+
+def test_a_file_that_only_moved_was_not_delivered_again(superseded: Warehouse) -> None:
+    in_print_of_files(superseded, lambda inputs: file_of(inputs, FORMS).update(path="elsewhere.csv"))
+
+    assert release.notes_of(publish(superseded))["redelivered"] == []
+
+
+@pytest.mark.parametrize("revision", [f",2014,,{OLDER}", f"overall_experience,2013,,{OLDER}"])
+def test_a_review_of_a_delivery_is_for_its_wave_and_no_question(superseded: Warehouse, revision: str) -> None:
+    in_print_of_files(superseded, lambda inputs: file_of(inputs, FORMS).update(edition="0"))
+    allow(superseded, revision)
+
+    said = str(refusal_of(superseded))
+
+    assert "The files of wave 2013 are not those" in said
+    assert f"to differ from release {OLDER}, but none does" in said
+
+
+def test_a_wave_that_is_withdrawn_blocks_until_it_was_reviewed_as_a_whole(superseded: Warehouse) -> None:
+    with opened(folder_of(superseded)) as connection:
+        for table in ("estimates", "response_rates"):
+            connection.execute(
+                f"insert into marts.{table} select * replace (2012 as survey_year) from marts.{table} "
+                "where survey_year = 2013"
+            )
+    in_print_of_files(
+        superseded, lambda inputs: inputs.append(file_of(inputs, FORMS) | {"survey_year": 2012, "path": "2012.csv"})
+    )
+
+    [problem] = refusal_of(superseded).problems
+
+    assert "The files of wave 2012" in problem and "the wave has no files any more" in problem
+    allow(superseded, f",2012,,{OLDER}")
+    folder = publish(superseded)
+    rows = list(csv.DictReader((folder / "restatements.csv").open()))
+    assert {(row["survey_year"], row["later"], row["reason"]) for row in rows} == {
+        ("2012", "", "the deposit was re-issued")
+    }
+    assert {row["table"] for row in rows} == {"estimates", "response_rates"}
 
 
 def test_a_row_only_in_the_warehouse_is_no_review(superseded: Warehouse) -> None:

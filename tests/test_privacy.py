@@ -24,6 +24,7 @@ from conftest import Warehouse, run_command
 
 from orchestration import release
 from orchestration.settings import DBT_PROJECT_DIR
+from tests.torture.survey import review_deliveries
 
 FORMS, SAMPLED, SPSS = "2013/hand_2013.csv", "2013/hand_2013_sampled.csv", "2014/hand_2014.sav"
 # In all words of a respondent's that are planted; lower case, as DuckDB makes of some names.
@@ -283,6 +284,7 @@ def test_no_word_of_a_respondent_leaves_the_warehouse_where(small: Warehouse, tm
     for plant in end.plants:
         plant(small)
     settings = small.settings
+    review_deliveries(settings)
     before = small.published_bytes()
     project = changed_project(tmp_path / "project", *end.in_model) if end.in_model else DBT_PROJECT_DIR
 

@@ -1,4 +1,5 @@
-{#- A row names a printed figure or, by the id of one of our own releases, restatements of it. -#}
+{#- A row names a printed figure or, by the id of one of our own releases, restatements of it or a wave whose files
+    were delivered again; one that was withdrawn is not in the crosswalk any more. -#}
 with
 
 judged as (
@@ -15,7 +16,8 @@ judged as (
                         when figures.question_id is null
                             then 'no published figure is meant, and no release: correct or remove the row'
                     end
-            when waves.survey_year is null then 'the crosswalk has no such wave: correct or remove the row'
+            when waves.survey_year is null and (revisions.question_id is not null or revisions.response is not null)
+                then 'the crosswalk has no such wave: correct or remove the row'
             when revisions.response is not null and revisions.question_id is null
                 then 'a response without its question allows nothing: add the question'
             when revisions.response is not null and responses.response is null

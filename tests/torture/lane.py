@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestration import release
 from orchestration.settings import Settings
-from tests.torture.survey import read_rows, write_rows
+from tests.torture.survey import read_rows, review_deliveries, write_rows
 
 CMHS = Path(sys.executable).parent / "cmhs"
 # A run that takes longer than this hangs; a refresh of the survey takes half a minute on a machine that is free.
@@ -183,11 +183,12 @@ class Lane:
 
     # ---- what it is filled from, and what of it is published ----
     def new_edition(self) -> str:
-        """Register a new edition of every raw file, so that the next refresh has something to do; the edition."""
+        """Register a new edition of every raw file, reviewed, so that the next refresh has something to do; it."""
         registry = self.raw_dir / "registry.csv"
         files = read_rows(registry)
         edition = str(int(self.registered_edition()) + 1)
         write_rows(registry, [file | {"edition": edition} for file in files])
+        review_deliveries(self.settings)
         return edition
 
     def registered_edition(self) -> str:

@@ -40,7 +40,7 @@ from orchestration.settings import ROOT, Settings
 
 from .changes import KINDS, Change, Kind, Survey
 from .in_process import InProcess, base_settings, restore
-from .survey import make_survey
+from .survey import make_survey, review_deliveries
 
 LONGEST_MESSAGE = 20_000
 LONGEST_RUN = 120  # seconds
@@ -394,6 +394,10 @@ def through_refresh(folder: Path, base: Settings, seed: int, number: int) -> Thr
     chosen, change, survey = made
     if chosen.target == "raw":
         survey.register(change.places[0])
+    if chosen.target in ("raw", "registry"):
+        # A registry that cannot be read is refused before anybody asks for a review.
+        with contextlib.suppress(Refusal):
+            review_deliveries(settings)
     ran = cmhs(settings, "refresh")
     said = ran.stdout + ran.stderr
     faults = []

@@ -24,7 +24,7 @@ from typing import Any
 
 from orchestration import release
 from tests.torture.lane import PATIENCE, Lane, stop_when_asked
-from tests.torture.survey import make_survey, read_rows, write_rows
+from tests.torture.survey import make_survey, read_rows, review_deliveries, write_rows
 
 VERSIONS = ("1.2.2", "1.4.4", "1.5.6", "2.0.0")
 # Seconds between two reads, so that four readers leave something of the machine to the refresh.
@@ -103,6 +103,7 @@ def mark(lane: Lane, number: int) -> None:
         write_rows(path, [row | {column: with_number(row[column]) for column in columns} for row in rows])
     registry = lane.raw_dir / "registry.csv"
     write_rows(registry, [file | {"edition": str(number)} for file in read_rows(registry)])
+    review_deliveries(lane.settings)
 
 
 def publish(lane: Lane, number: int) -> str:

@@ -7,11 +7,18 @@ crosswalk and the figures it is reconciled with hold as they are; one bound is w
 import csv
 import hashlib
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyreadstat
+
+from orchestration import release
+from orchestration.comparison import redelivered
+from orchestration.errors import Refusal
+from orchestration.registry import read_registry
+from orchestration.settings import Settings
 
 HAND_WORKED = Path(__file__).resolve().parent.parent / "fixtures" / "hand_worked"
 # 48 and 45 useable forms, so many times.
@@ -58,6 +65,31 @@ def _replicate_spss(path: Path, copies: int) -> None:
         missing_ranges=meta.missing_ranges,
         variable_measure=meta.variable_measure,
     )
+
+
+def review_deliveries(settings: Settings) -> None:
+    """Have revisions.csv allow the files that are registered now, whichever of the releases is in print.
+
+    It then holds no other row of a release: where files are registered several times before one is published, the
+    rows do not pile up.
+    """
+    path = settings.seeds_dir / "revisions.csv"
+    header = path.read_text(encoding="utf-8").splitlines()[0]
+    rows = [row for row in read_rows(path) if not release.RELEASE_ID.fullmatch(row["vintage"])]
+    files = [
+        asdict(file) | {"survey_year": file.wave, "file_role": file.role} for file in read_registry(settings.registry)
+    ]
+    for folder in release.releases(settings):
+        try:
+            found = redelivered(folder, files)
+        except Refusal:
+            continue  # A damaged release is not held against anything.
+        for again in found:
+            row = dict.fromkeys(header.split(","), "") | {"survey_year": str(again.survey_year), "vintage": folder.name}
+            rows.append(row | {"reason": "delivered again", "reviewer": "A. Reviewer", "reviewed_on": "2026-11-01"})
+    path.write_text(header + "\n", encoding="utf-8")
+    if rows:
+        write_rows(path, rows)
 
 
 def read_rows(path: Path, encoding: str = "utf-8") -> list[dict[str, str]]:
