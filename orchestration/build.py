@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from orchestration.automation import annual_schedule, refresh_blocked, refresh_job, registry_sensor
+from orchestration.automation import annual_schedule, failure_sensor, refresh_job, registry_sensor
 from orchestration.errors import Refusal
 from orchestration.gate import expectation_checks
 from orchestration.ingest import source_specs, united_assets, wave_asset
@@ -43,7 +43,7 @@ def build_definitions(settings: Settings, loggers: Mapping[str, dg.LoggerDefinit
         asset_checks=[expectation_checks(settings)],
         jobs=[refresh_job],
         schedules=[annual_schedule],
-        sensors=[registry_sensor(settings), refresh_blocked],
+        sensors=[registry_sensor(settings), failure_sensor(settings)],
         resources={
             "dbt": dbt_resource(settings),
             "writer_lock": WriterLock(warehouse=str(settings.warehouse)),

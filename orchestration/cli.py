@@ -47,8 +47,7 @@ class Commands(click.Group):
 def _refused(refusal: Refusal | OSError) -> dict[str, Any]:
     if not isinstance(refusal, Refusal):
         return {"refused": str(refusal), "problems": []}
-    causes = [words for cause in refusal.causes for words in (cause.headline, *cause.problems)]
-    return {"refused": refusal.headline, "problems": causes or refusal.problems}
+    return {"refused": refusal.headline, "problems": refusal.reasons}
 
 
 def _what_stays(ctx: click.Context) -> list[str]:
@@ -153,8 +152,13 @@ def ui(read_only: bool, port: int) -> None:
     settings = Settings.from_environment()
     settings.export()
     settings.prepare()
-    if in_postgresql(settings.dagster_home):
-        # Its tables are made once, before two processes would at the same time, or it is said that it is down.
+    if not read_only:
+        from orchestration.refresh import fail_dead_runs
+
+        for run_id in fail_dead_runs(settings):
+            click.echo(f"Dagster run {run_id} ended with the machine, or with the UI before: it counts as failed now")
+    elif in_postgresql(settings.dagster_home):
+        # That it is down is said in words, before a process of Dagster's says it in a traceback.
         with open_records(settings.dagster_home):
             pass
     where = ["-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]

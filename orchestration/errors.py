@@ -1,6 +1,6 @@
-"""The one exception that is meant for a user's eyes.
+"""The exceptions that are meant for a user's eyes.
 
-It belongs here because every other module raises it; nothing else does.
+They belong here because every other module raises them; nothing else does.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,15 @@ class Refusal(Exception):
         """The refusal of these words, which is all that Dagster keeps of it."""
         headline, *problems = words.split(SEPARATOR)
         return cls(headline, problems)
+
+    @property
+    def reasons(self) -> list[str]:
+        """All that was found, one after the other: the problems, or the headlines and problems of the causes."""
+        return [words for cause in self.causes for words in (cause.headline, *cause.problems)] or self.problems
+
+
+class Busy(Refusal):
+    """A refusal because somebody else has what is needed, for as long as he has it."""
 
 
 def _shown(text: str) -> str:

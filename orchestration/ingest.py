@@ -22,6 +22,7 @@ from orchestration.gate import mark_changed
 from orchestration.lock import WriterLock
 from orchestration.progress import tell
 from orchestration.registry import RawFile, problem_of_file, read_registry, verify_files
+from orchestration.retry import tried_again
 from orchestration.settings import OWNERS, TEMPORARY, Settings, state_dir_of
 from orchestration.warehouse import connect, identifier, literal
 
@@ -480,7 +481,7 @@ def wave_asset(settings: Settings, files: Sequence[RawFile]) -> dg.AssetsDefinit
         registered = [file for file in read_registry(settings.registry) if file.wave == wave]
         if not registered:
             raise Refusal(f"Wave {wave} is no longer registered.", ["Reload the code location, then refresh."])
-        with connect(settings.warehouse) as warehouse:
+        with tried_again(context), connect(settings.warehouse) as warehouse:
             metadata, data_version = _land_and_describe(context, warehouse, settings.raw_dir, registered)
         return dg.MaterializeResult(metadata=metadata, data_version=data_version)
 
@@ -514,9 +515,10 @@ def united_assets(settings: Settings, waves: Sequence[int]) -> dg.AssetsDefiniti
         ],
     )
     def united_waves(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> Iterator[dg.MaterializeResult]:
-        files = read_registry(settings.registry)
-        verify_files(settings.raw_dir, files)
-        with connect(settings.warehouse) as warehouse:
+        with tried_again(context):
+            files = read_registry(settings.registry)
+            verify_files(settings.raw_dir, files)
+        with tried_again(context), connect(settings.warehouse) as warehouse:
             warehouse.execute(SCHEMA)
             landed = {wave for (wave,) in warehouse.execute("select distinct survey_year from raw.files").fetchall()}
             # No asset lands a wave that was registered after the code location had been loaded.

@@ -11,13 +11,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
-from orchestration.errors import Refusal
+from orchestration.errors import Busy
 from orchestration.settings import DBT_PID, TEMPORARY, state_dir_of
 from orchestration.warehouse import set_aside_if_damaged
 
@@ -29,7 +29,7 @@ LEFT_OVER_SECONDS = 3600
 
 @contextmanager
 def writer_lock(folder: Path, purpose: str, of: str = "this warehouse") -> Iterator[None]:
-    """Hold the right to write to what lies in a folder. Raises Refusal naming the holder where somebody else has it.
+    """Hold the right to write to what lies in a folder. Raises Busy naming the holder where somebody else has it.
 
     The operating system frees the lock when its holder ends, however it ends.
     """
@@ -40,7 +40,7 @@ def writer_lock(folder: Path, purpose: str, of: str = "this warehouse") -> Itera
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "unknown"
-            raise Refusal(
+            raise Busy(
                 f"Another run is writing to {of}: {holder}.",
                 ["Wait until it ends, or stop that process; then run `cmhs refresh` again."],
             ) from None
@@ -54,6 +54,15 @@ def writer_lock(folder: Path, purpose: str, of: str = "this warehouse") -> Itera
             os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def holder_of(folder: Path) -> str | None:
+    """Who holds the right to write to what lies in a folder, without asking for it; None where nobody seems to."""
+    try:
+        holder = json.loads((folder / "writer.lock").read_text(encoding="utf-8"))
+        return str(holder["purpose"]) if Path(f"/proc/{holder['pid']}").exists() else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # There is no lock, or it is being taken or given back right now.
 
 
 def _end_orphan(warehouse: Path) -> None:
@@ -70,6 +79,10 @@ def _end_orphan(warehouse: Path) -> None:
         ).read_bytes().split(b"\0"):
             os.kill(int(text), signal.SIGKILL)
             time.sleep(0.05)
+
+
+# Dagster's own tag: how often its daemon starts a run again that failed otherwise than by a step.
+MAX_RETRIES = "dagster/max_retries"
 
 
 def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str, warehouse: Path) -> list[dg.DagsterRun]:
@@ -95,6 +108,19 @@ def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str, warehous
     ]
 
 
+def fail_dead_runs(instance: dg.DagsterInstance, warehouse: Path) -> list[str]:
+    """Have Dagster take runs for failed whose processes are gone, nobody holding the lock; their ids.
+
+    Its daemon then starts those of the UI again. Does nothing where somebody holds the lock: he does it himself.
+    """
+    failed = []
+    with suppress(Busy), writer_lock(state_dir_of(warehouse), "looking for runs that are gone"):
+        for dead in _runs_that_ended_unheard(instance, "", warehouse):
+            instance.report_run_failed(dead, "Its process is gone: nobody holds its lock.")
+            failed.append(dead.run_id)
+    return failed
+
+
 class WriterLock(dg.ConfigurableResource):
     """The writer's lock for the length of a Dagster run, however the run was started, on a warehouse that is sound.
 
@@ -109,7 +135,14 @@ class WriterLock(dg.ConfigurableResource):
         warehouse, run = Path(self.warehouse), context.run
         state_dir = state_dir_of(warehouse)
         state_dir.mkdir(parents=True, exist_ok=True)
-        with writer_lock(state_dir, f"Dagster run {run.run_id if run else 'unknown'}"):
+        with ExitStack() as held:
+            try:
+                held.enter_context(writer_lock(state_dir, f"Dagster run {run.run_id if run else 'unknown'}"))
+            except Busy:
+                if context.instance and run:
+                    # No step of it failed, but it was refused: it did not die.
+                    context.instance.add_run_tags(run.run_id, {MAX_RETRIES: "0"})
+                raise
             _end_orphan(warehouse)
             shutil.rmtree(state_dir / TEMPORARY, ignore_errors=True)
             (state_dir / TEMPORARY).mkdir()
@@ -120,6 +153,8 @@ class WriterLock(dg.ConfigurableResource):
             log = context.log or dg.get_dagster_logger()
             if context.instance and run:
                 for dead in _runs_that_ended_unheard(context.instance, run.run_id, warehouse):
+                    # This run does its work; the daemon need not start it again.
+                    context.instance.add_run_tags(dead.run_id, {MAX_RETRIES: "0"})
                     context.instance.report_run_failed(dead, "Its process is gone: another run holds its lock now.")
                     log.info(f"Dagster run {dead.run_id} had been killed: it counts as failed now")
             if aside := set_aside_if_damaged(warehouse):

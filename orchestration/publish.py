@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -68,6 +68,7 @@ from orchestration.release import (
     verify,
 )
 from orchestration.report.lineage import statuses_of, write_lineage
+from orchestration.retry import tried_again
 from orchestration.settings import OWNERS, Settings
 from orchestration.warehouse import connect, literal
 
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     import duckdb
 
 RELEASE_KEY = dg.AssetKey(["published", "release"])
+# The survey is yearly and its deposit may be some weeks late: a release that is older than that misses a wave.
+FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(days=380), fail_window=timedelta(days=400))
 # A run with this tag publishes also what a rollback withdrew.
 FORCE_TAG = "force"
 DBT_DOCS = "report/dbt/index.html"
@@ -455,6 +458,7 @@ def _describe(
                 "vl-convert-python",
             )
         },
+        "registry_sha256": sha256_of(settings.registry),
         "inputs": sources,
         "tables": tables,
         "evidence": evidence.checks,
@@ -616,6 +620,7 @@ def release_asset(settings: Settings) -> dg.AssetsDefinition:
         group_name="published",
         kinds={"duckdb", "parquet", "csv"},
         owners=OWNERS,
+        freshness_policy=FRESHNESS,
         description=(
             "What readers see: the marts as a read-only folder behind the link data/published/current. Published "
             "only where every declared check has a recorded pass of this very build; otherwise the last release "
@@ -623,8 +628,12 @@ def release_asset(settings: Settings) -> dg.AssetsDefinition:
         ),
     )
     def release(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> dg.MaterializeResult:
-        folder = publish(settings, force=context.run.tags.get(FORCE_TAG) == "true")
+        with tried_again(context):
+            folder = publish(settings, force=context.run.tags.get(FORCE_TAG) == "true")
         notes = notes_of(folder)
+        # By these the run of a release is found in Dagster's UI.
+        tags = {"release": notes["release_id"], "git_commit": notes["git_commit"], "waves": notes["waves"]}
+        context.instance.add_run_tags(context.run_id, tags)
         context.log.info(f"published {folder.name}")
         if unused := notes.get("unused_revisions"):
             context.log.info(f"revisions.csv names releases that were never published here: {', '.join(unused)}")

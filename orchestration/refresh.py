@@ -77,6 +77,18 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     return folder if same and not verify(folder) else None
 
 
+def fail_dead_runs(settings: Settings) -> list[str]:
+    """Have Dagster take runs for failed whose processes are gone, nobody holding the warehouse's lock; their ids.
+
+    They would keep its queue waiting for ever. Raises Refusal where its records cannot be used.
+    """
+    from orchestration import lock
+    from orchestration.records import open_records
+
+    with open_records(settings.dagster_home) as instance:
+        return lock.fail_dead_runs(instance, settings.warehouse)
+
+
 def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Refreshed:
     tell("starting Dagster")
     import dagster as dg
@@ -86,6 +98,7 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
     from orchestration.lock import WAREHOUSE
     from orchestration.publish import FORCE_TAG, RELEASE_KEY
     from orchestration.records import open_records, set_aside_damaged_records
+    from orchestration.retry import STARTED_BY
 
     class Progress(logging.Handler):
         """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
@@ -114,7 +127,7 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
             instance=instance,
             raise_on_error=False,
             run_config={"loggers": {"progress": {}}},
-            tags={"started by": "cmhs refresh", WAREHOUSE: str(settings.warehouse)}
+            tags={STARTED_BY: "cmhs refresh", WAREHOUSE: str(settings.warehouse)}
             | ({FORCE_TAG: "true"} if force else {}),
         )
         if not result.success:

@@ -4,6 +4,7 @@ Belongs here: reading registry.csv and checking files against it. Does not: open
 """
 
 import csv
+import errno
 import hashlib
 import re
 import stat
@@ -25,6 +26,18 @@ LARGEST_REGISTRY = 1_000_000
 # Goes into the release as it is.
 TEXTS = ("study_number", "edition", "licence")
 LONGEST_TEXT = 200
+# What a disk on the network says while it does not answer; the same call may succeed a moment later.
+PASSING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+}
 
 
 @dataclass(frozen=True)
@@ -178,11 +191,16 @@ def _problems_between_rows(files: list[RawFile]) -> list[str]:
 
 
 def problem_of_file(raw_dir: Path, file: RawFile) -> str | None:
-    """What is wrong with a registered file as it lies on disk, or None. Reads the whole file."""
+    """What is wrong with a registered file as it lies on disk, or None. Reads the whole file.
+
+    Raises OSError where the disk does not answer (`PASSING`): that says nothing about the file.
+    """
     place = f"{file.path} (wave {file.wave}, {file.role})"
     try:
         return _problem_on_disk(raw_dir, file, place)
     except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise OSError(error.errno, error.strerror, file.path) from None
         # A link that leads to itself is a RuntimeError to this Python's pathlib.
         reason = error.strerror if isinstance(error, OSError) else "a link that leads to itself"
         return f"{place} cannot be read: {reason}. Restore it from the deposit."
@@ -209,19 +227,26 @@ def _problem_on_disk(raw_dir: Path, file: RawFile, place: str) -> str | None:
     return None
 
 
+def unregistered(raw_dir: Path, files: list[RawFile]) -> list[str]:
+    """Files in the folder of the registry that it does not list, one sentence each; those that begin with a dot do
+    not count.
+    """  # fmt: skip
+    registered = {raw_dir / file.path for file in files} | {raw_dir / "registry.csv"}
+    return [
+        f"{_shown(str(path.relative_to(raw_dir)), LONGEST_PATH)} is not registered; "
+        "add its row to registry.csv or move it away."
+        for path in sorted(raw_dir.rglob("*"))
+        if path.is_file() and path not in registered and not path.name.startswith(".")
+    ]
+
+
 def verify_files(raw_dir: Path, files: list[RawFile]) -> None:
     """Check every registered file's size and checksum, and that no other file lies there.
 
     Raises Refusal naming each file that is missing, altered or not registered.
     """
     problems = [problem for file in files if (problem := problem_of_file(raw_dir, file))]
-    registered = {raw_dir / file.path for file in files} | {raw_dir / "registry.csv"}
-    problems += [
-        f"{_shown(str(path.relative_to(raw_dir)), LONGEST_PATH)} is not registered; "
-        "add its row to registry.csv or move it away."
-        for path in sorted(raw_dir.rglob("*"))
-        if path.is_file() and path not in registered and not path.name.startswith(".")
-    ]
+    problems += unregistered(raw_dir, files)
     if problems:
         raise Refusal("The raw files are not the registered ones; nothing was read.", problems)
 

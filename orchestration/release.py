@@ -269,6 +269,12 @@ def journal(published_dir: Path) -> list[dict[str, Any]]:
     return events
 
 
+def last_published(published_dir: Path) -> str | None:
+    """The id of the release that was published last, whether or not it is still current or kept."""
+    published = [str(event["release_id"]) for event in journal(published_dir) if event["event"] == "published"]
+    return published[-1] if published else None
+
+
 def record(settings: Settings, event: str, release_id: str, **more: Any) -> None:
     """Add an event to the journal; it is on the disk when this returns."""
     try:

@@ -4,8 +4,10 @@ Belongs here: environment variables and the folders they name. Does not: anythin
 """
 
 import os
+import re
+import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestration.errors import Refusal
@@ -27,7 +29,7 @@ DBT_PID = "dbt.pid"
 
 @dataclass(frozen=True)
 class Settings:
-    """Absolute paths of one warehouse and of the survey it is filled from."""
+    """Absolute paths of one warehouse and of the survey it is filled from, and how it is run."""
 
     raw_dir: Path
     seeds_dir: Path
@@ -36,6 +38,9 @@ class Settings:
     dagster_home: Path
     target: str
     keep_releases: int
+    # Whom to tell that a refresh was blocked; an address may hold a secret.
+    alert_command: str = field(default="", repr=False)
+    alert_url: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -52,6 +57,8 @@ class Settings:
             dagster_home=path("DAGSTER_HOME", "data/dagster"),
             target=os.environ.get("CMHS_TARGET") or "duckdb",
             keep_releases=_whole_number("CMHS_KEEP_RELEASES", 20),
+            alert_command=_command("CMHS_ALERT_COMMAND"),
+            alert_url=_address("CMHS_ALERT_URL"),
         )
 
     @property
@@ -96,6 +103,8 @@ class Settings:
             CMHS_PUBLISHED_DIR=str(self.published_dir),
             CMHS_TARGET=self.target,
             CMHS_KEEP_RELEASES=str(self.keep_releases),
+            CMHS_ALERT_COMMAND=self.alert_command,
+            CMHS_ALERT_URL=self.alert_url,
             DAGSTER_HOME=str(self.dagster_home),
             DBT_PROFILES_DIR=str(DBT_PROJECT_DIR),
             DBT_SEND_ANONYMOUS_USAGE_STATS="false",
@@ -146,3 +155,20 @@ def _whole_number(variable: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise Refusal(f"{variable} is '{text}'; expected a whole number from 1.")
     return int(text)
+
+
+def _command(variable: str) -> str:
+    text = os.environ.get(variable) or ""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise Refusal(f"{variable} is no command line: {error}.") from None
+    return text if words else ""
+
+
+def _address(variable: str) -> str:
+    text = os.environ.get(variable) or ""
+    # It is not shown: such addresses often hold a secret.
+    if text and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        raise Refusal(f"{variable} is no address; expected one that begins with http:// or https://.")
+    return text

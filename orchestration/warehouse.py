@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestration.errors import Refusal
+from orchestration.errors import Busy, Refusal
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,12 +23,15 @@ _CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
 }
 
+# What DuckDB says where another program has the file open.
+HELD = "Could not set lock"
+
 
 @contextmanager
 def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPyConnection]":
     """Open the warehouse file for the length of a block; the file is the user's alone (0600).
 
-    Raises Refusal where another program holds it or where it is no DuckDB file.
+    Raises Busy where another program holds it, and Refusal where it is no DuckDB file.
     """
     import duckdb
 
@@ -38,7 +41,7 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
         connection = duckdb.connect(str(path), read_only=read_only, config=_CONFIGURATION)
     except (duckdb.Error, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise Refusal(
+        raise (Busy if HELD in reason else Refusal)(
             f"The warehouse {path} cannot be opened: {reason}",
             [
                 "If another program has it open, close it there (readers use the published file instead).",
@@ -74,7 +77,7 @@ def set_aside_if_damaged(path: Path) -> Path | None:
     except duckdb.OutOfMemoryException:
         return None
     except duckdb.Error as error:
-        if "Could not set lock" in str(error) or not os.access(path, os.R_OK):
+        if HELD in str(error) or not os.access(path, os.R_OK):
             return None
     except UnicodeDecodeError:
         pass  # What the database says of damaged bytes need not be text.

@@ -1,12 +1,21 @@
 """What Dagster shows and does: lineage, checks, job, schedule, sensors, one writer, and an auditor's read-only UI."""
 
+import errno
 import json
 import os
 import re
+import shlex
+import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +23,29 @@ import dagster as dg
 import pandas as pd
 import pytest
 import sqlalchemy
-from conftest import LOOPBACK, RAW, UserInterface, Warehouse, serving
+from conftest import LOOPBACK, OLDER, RAW, UserInterface, Warehouse, folder_of, serving
+from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.errors import SensorExecutionError
+from dagster._core.events import StepMaterializationData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
+from dagster._daemon.freshness import FreshnessDaemon
 
-from orchestration import gate
-from orchestration.automation import reason_of
+from orchestration import alerts, gate, registry, release
+from orchestration.automation import failure_sensor, reason_of, refusal_of
 from orchestration.build import build_definitions
-from orchestration.errors import Refusal
+from orchestration.errors import Busy, Refusal
 from orchestration.ingest import UNITED, drop_wave
-from orchestration.lock import writer_lock
+from orchestration.lock import fail_dead_runs, writer_lock
+from orchestration.publish import FRESHNESS, RELEASE_KEY
 from orchestration.records import quick_records
 from orchestration.registry import read_registry
-from orchestration.settings import ROOT
+from orchestration.retry import STARTED_BY
+from orchestration.settings import ROOT, Settings
 from orchestration.warehouse import connect
 
 BIN = Path(sys.executable).parent
@@ -104,6 +124,9 @@ def test_a_refresh_is_recorded_in_dagster_with_row_counts_and_check_results(six_
         assert run.status == dg.DagsterRunStatus.SUCCESS
         event = instance.get_latest_materialization_event(dg.AssetKey(["marts", "overall_experience"]))
         assert event is not None and event.asset_materialization is not None
+        info = six_waves.published("select release_id, git_commit, waves from marts.release_info").iloc[0]
+        assert instance.get_runs(filters=dg.RunsFilter(tags={"release": info["release_id"]})) == [run]
+        assert (run.tags["git_commit"], run.tags["waves"]) == (info["git_commit"], info["waves"])
         rows = six_waves.published("select count(*) as n from marts.overall_experience")["n"][0]
         assert event.asset_materialization.metadata["dagster/row_count"].value == rows
         checks = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
@@ -117,27 +140,83 @@ def test_the_schedule_starts_the_refresh_on_15_november(definitions: dg.Definiti
     assert schedule.job_name == "refresh"
 
 
-def evaluate(warehouse: Warehouse, cursor: str | None) -> tuple[Any, str | None]:
+# ---------------------------------------------------------------------------------------- the sensor of new files
+
+
+Tick = Callable[[], Any]
+
+
+@contextmanager
+def ticking(warehouse: Warehouse) -> Iterator[Tick]:
+    """The registry's sensor, one tick after the other, each with the cursor that the one before left."""
     with warehouse.active() as settings, dg.instance_for_test() as instance:
+        settings.prepare()
         definitions = build_definitions(settings)
         sensor = definitions.resolve_sensor_def("registry_changed")
-        context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=definitions)
-        result = sensor.evaluate_tick(context)
-        return result, context.cursor
+        cursor = None
+
+        def tick() -> Any:
+            nonlocal cursor
+            context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=definitions)
+            result = sensor.evaluate_tick(context)
+            cursor = context.cursor
+            return result
+
+        yield tick
 
 
-def test_the_sensor_starts_one_refresh_for_each_state_of_the_registry(small: Warehouse) -> None:
-    first, cursor = evaluate(small, None)
-    assert len(first.run_requests) == 1
-    again, _ = evaluate(small, cursor)
-    assert not again.run_requests
-    assert "as it was" in again.skip_message
-    registry = small.raw_dir / "registry.csv"
-    header, first_row, *others = registry.read_text().splitlines()
-    registry.write_text("\n".join([header, first_row.replace(first_row.split(",")[5], "0" * 64), *others]) + "\n")
-    changed, _ = evaluate(small, cursor)
-    assert not changed.run_requests
-    assert "altered" in changed.skip_message
+def register_edition(warehouse: Warehouse, edition: str) -> None:
+    registry = warehouse.raw_dir / "registry.csv"
+    registry.write_text(re.sub(r",[0-9]+,MIT", f",{edition},MIT", registry.read_text()))
+
+
+def test_the_sensor_starts_one_refresh_for_each_registry_that_was_not_published(small: Warehouse) -> None:
+    with ticking(small) as tick:
+        assert "the last release was made of" in tick().skip_message
+        register_edition(small, "2")
+
+        # Its sizes are those of the tick before.
+        [first] = tick().run_requests
+
+        assert "was started" in tick().skip_message
+        register_edition(small, "3")
+        [second] = tick().run_requests
+        assert first.run_key != second.run_key
+        # Whatever was started since: the same registry after the same release never starts another run.
+        register_edition(small, "2")
+        [again] = tick().run_requests
+        assert again.run_key == first.run_key
+        # It may come back after another one was published.
+        with small.active() as settings:
+            release.record(settings, "published", OLDER)
+        [later] = tick().run_requests
+        assert later.run_key not in (first.run_key, second.run_key)
+
+
+def test_the_sensor_waits_for_files_that_are_missing_growing_or_altered_and_names_them(small: Warehouse) -> None:
+    file = small.raw_dir / "2013" / "hand_2013.csv"
+    content = file.read_bytes()
+    register_edition(small, "2")
+    file.unlink()
+    with ticking(small) as tick:
+        assert "2013/hand_2013.csv" in tick().skip_message
+        file.write_bytes(content[:100])
+        assert "other than at the last tick: 2013/hand_2013.csv." in tick().skip_message
+        file.write_bytes(content[:200])
+        assert "other than at the last tick: 2013/hand_2013.csv." in tick().skip_message
+        assert "it is truncated" in tick().skip_message
+        file.write_bytes(content[:-1] + b"x")
+        assert "other than at the last tick" in tick().skip_message
+        assert "2013/hand_2013.csv (wave 2013, responses) has SHA-256" in tick().skip_message
+        file.write_bytes(content)
+        (small.raw_dir / "2015.sav").write_bytes(b"the words of somebody")
+        found = tick()
+        assert "2015.sav is not registered" in found.skip_message
+        assert "somebody" not in found.skip_message
+        (small.raw_dir / "2015.sav").unlink()
+        with writer_lock(small.settings.state_dir, "the first"):
+            assert "until the warehouse is free: the first" in tick().skip_message
+        assert len(tick().run_requests) == 1
 
 
 def put_out_of_order(registry: Path, how: str) -> None:
@@ -244,25 +323,201 @@ def test_a_wave_that_came_or_went_since_the_code_location_was_loaded(small: Ware
     assert set(small.query("select distinct survey_year from raw.responses")["survey_year"]) == {2013, 2014}
 
 
-def test_the_failure_sensor_says_what_blocked(small: Warehouse) -> None:
-    seed = small.seeds_dir / "expected_rows.csv"
-    header, *rows = seed.read_text().splitlines()
-    seed.write_text("\n".join([header, *(row.rsplit(",", 1)[0] + ",1000000" for row in rows)]) + "\n")
-    with pytest.raises(Refusal):
-        small.refresh()
-    with small.active(), dg.DagsterInstance.get() as instance:
-        run = instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))[0]
-        failure = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)[0].dagster_event
-        context = dg.build_run_status_sensor_context(
-            "refresh_blocked", dagster_event=failure, dagster_instance=instance, dagster_run=run
-        ).for_run_failure()
-        said: list[str] = []
-        context.log.error = said.append  # type: ignore[method-assign]
-        from orchestration.automation import refresh_blocked
+# ---------------------------------------------------------------------------------------- who hears of a failure
 
-        refresh_blocked(context)
-    assert "published nothing" in said[0]
-    assert "bases at least as large as the expected_rows seed says" in said[0]
+
+@contextmanager
+def listening(answers: list[int]) -> Iterator[tuple[str, list[Any]]]:
+    """An HTTP server on this machine that answers so, one code after the other; its address, and what it was sent."""
+    sent: list[Any] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(answers.pop(0))
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/secret", sent
+        server.shutdown()
+
+
+WRITES_DOWN = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n---\\n')"
+
+
+def test_a_blocked_refresh_is_told_to_all_once_and_a_failing_alert_is_seen_and_repeated(
+    small: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = small.folder / "told of it"
+    command = shlex.join([sys.executable, "-c", WRITES_DOWN, str(told)])
+    (small.raw_dir / "registry.csv").write_text("nonsense\n1\n")
+    stays = folder_of(small).name
+    with listening([302, 503, 200]) as (address, sent), small.active() as settings, dg.instance_for_test() as instance:
+        settings = replace(settings, alert_command=command, alert_url=address)
+        assert address not in repr(settings)
+        job = build_definitions(settings).resolve_job_def("refresh")
+        sensor = failure_sensor(settings)
+        cursor = None
+
+        def tick() -> Any:
+            nonlocal cursor
+            with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+                result = sensor.evaluate_tick(context)
+                cursor = context.cursor
+            return result
+
+        assert tick().skip_message == "From now on."
+        mine = job.execute_in_process(instance=instance, raise_on_error=False, tags={STARTED_BY: "cmhs refresh"})
+        blocked = job.execute_in_process(instance=instance, raise_on_error=False)
+        assert not mine.success and not blocked.success
+
+        for words in ("CMHS_ALERT_URL answered 302", "CMHS_ALERT_URL answered 503"):
+            with pytest.raises(SensorExecutionError) as failed:
+                tick()
+            assert words in str(failed.value.__cause__)
+            assert address not in str(failed.value.__cause__)
+        assert blocked.run_id in tick().skip_message
+        assert "No refresh was blocked" in tick().skip_message
+
+    [document, _] = told.read_text().split("\n---\n")
+    alert = json.loads(document)
+    assert sent == [alert] * 3
+    assert (alert["event"], alert["run_id"], alert["job"]) == ("refresh blocked", blocked.run_id, "refresh")
+    assert alert["release"] == stays
+    assert alert["headline"] == f"Nothing was published (Dagster run {blocked.run_id})."
+    assert "registry.csv has the columns nonsense" in alert["problems"][0]
+    assert "save it as UTF-8 CSV with the columns that are named" in alert["to_do"]
+    assert datetime.fromisoformat(alert["at"]).utcoffset() == timedelta(0)
+
+
+def test_an_alert_names_no_place_and_no_words_that_nobody_looked_at(small: Warehouse) -> None:
+    with small.active() as settings:
+        held = Refusal(
+            f"Another run is writing to this warehouse: {json.dumps({'pid': 1, 'host': socket.gethostname()})}.",
+            [f"{settings.warehouse} and {settings.published_dir / 'x'} and {ROOT / 'docs'}"],
+        )
+        text = alerts.document(settings, held, "1", "refresh", None, None)
+    for place in (str(small.folder), str(ROOT), f'{socket.gethostname()}\\"'):
+        assert place not in text
+    assert "$CMHS_WAREHOUSE and $CMHS_PUBLISHED_DIR/x and ./docs" in text
+
+    @dg.op
+    def quotes_somebody() -> None:
+        raise ValueError("the words of somebody")
+
+    @dg.job
+    def refresh() -> None:
+        quotes_somebody()
+
+    with dg.instance_for_test() as instance:
+        run = refresh.execute_in_process(instance=instance, raise_on_error=False)
+        said = refusal_of(instance, run.run_id).reasons
+    assert said == ["ValueError in quotes_somebody.", "Its words are in Dagster's UI."]
+
+
+def test_whom_to_tell_is_refused_where_it_cannot_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, text in (("CMHS_ALERT_URL", "ftp://example.org/secret"), ("CMHS_ALERT_COMMAND", "mail 'secret")):
+        with monkeypatch.context() as context, pytest.raises(Refusal) as refused:
+            context.setenv(variable, text)
+            Settings.from_environment()
+        assert variable in str(refused.value)
+        assert "secret" not in str(refused.value)
+
+
+# ---------------------------------------------------------------------------------------- freshness, retries
+
+
+# The release as the daemon finds it in the code location, without the survey that it is made of.
+THE_RELEASE_ALONE = dg.Definitions(assets=[dg.AssetSpec(RELEASE_KEY, freshness_policy=FRESHNESS)])
+
+
+@pytest.mark.parametrize(
+    ("days", "state"), [(370, FreshnessState.PASS), (390, FreshnessState.WARN), (401, FreshnessState.FAIL)]
+)
+def test_a_release_that_is_older_than_a_year_and_a_bit_is_not_fresh(days: int, state: FreshnessState) -> None:
+    origin = InProcessCodeLocationOrigin(
+        LoadableTargetOrigin(python_file=__file__, attribute="THE_RELEASE_ALONE"), location_name="cmhs"
+    )
+    with dg.instance_for_test() as instance:
+        run = instance.create_run_for_job(dg.GraphDefinition(name="refresh").to_job())
+        event = dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+            "refresh",
+            event_specific_data=StepMaterializationData(dg.AssetMaterialization(RELEASE_KEY), []),
+        )
+        then = time.time() - timedelta(days=days).total_seconds()
+        instance.store_event(dg.EventLogEntry(None, "info", "", run.run_id, then, None, "refresh", event))
+        with WorkspaceProcessContext(instance, InProcessTestWorkspaceLoadTarget(origin)) as workspace:
+            list(FreshnessDaemon().run_iteration(workspace))
+        assert instance.get_freshness_state_records([RELEASE_KEY])[RELEASE_KEY].freshness_state == state
+
+
+def test_a_run_whose_process_died_is_started_once_more_and_no_other(six_waves: Warehouse) -> None:
+    with six_waves.active(), dg.DagsterInstance.get() as instance:
+        assert instance.run_retries_enabled
+        assert instance.run_retries_max_retries == 1
+        assert not instance.run_retries_retry_on_asset_or_op_failure
+        assert instance.freshness_enabled
+        assert EventLogConsumerDaemon.daemon_type() in instance.get_required_daemon_types()
+        assert FreshnessDaemon.daemon_type() in instance.get_required_daemon_types()
+
+
+def test_a_step_is_tried_again_for_what_passes_by_itself_and_for_nothing_else(
+    small: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.retry.SECONDS", 0)
+    troubles: list[Exception] = []
+    sha256_of = registry.sha256_of
+
+    def hiccups(path: Path) -> str:
+        if troubles:
+            raise troubles.pop()
+        return sha256_of(path)
+
+    monkeypatch.setattr("orchestration.registry.sha256_of", hiccups)
+    passing, lasting = OSError(errno.ESTALE, "Stale file handle"), OSError(errno.EACCES, "Permission denied")
+    with small.active() as settings, dg.instance_for_test() as instance:
+        settings.prepare()
+        job = build_definitions(settings).resolve_implicit_global_asset_job_def()
+        for trouble, tags, succeeds, tries in (
+            (passing, {}, True, 2),
+            (Busy("somebody has it"), {}, True, 2),
+            (passing, {STARTED_BY: "cmhs refresh"}, False, 1),
+            (lasting, {}, False, 1),
+            (Refusal("it is so"), {}, False, 1),
+        ):
+            troubles[:] = [trouble]
+            run = job.execute_in_process(
+                asset_selection=[dg.AssetKey(["raw", "wave_2013"])],
+                instance=instance,
+                raise_on_error=False,
+                tags=tags,
+            )
+            assert run.success == succeeds, trouble
+            starts = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED}
+            assert len(instance.all_logs(run.run_id, of_type=starts)) == tries, trouble
+
+
+def test_a_run_that_ended_with_the_machine_counts_as_failed_when_the_ui_starts(small: Warehouse) -> None:
+    settings = small.settings
+    settings.prepare()
+    with dg.instance_for_test() as instance:
+        ours = {"warehouse": str(settings.warehouse)}
+        job = dg.GraphDefinition(name="refresh").to_job()
+        gone = instance.create_run_for_job(job, tags=ours, status=dg.DagsterRunStatus.STARTED)
+        with writer_lock(settings.state_dir, "a run that lives"):
+            assert fail_dead_runs(instance, settings.warehouse) == []
+        assert fail_dead_runs(instance, settings.warehouse) == [gone.run_id]
+        found = instance.get_run_by_id(gone.run_id)
+        assert found is not None and found.status == dg.DagsterRunStatus.FAILURE
+
+
+# ---------------------------------------------------------------------------------------- one writer
 
 
 def test_a_second_writer_is_refused_and_told_who_holds_the_lock(small: Warehouse) -> None:
@@ -270,6 +525,9 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(small: Warehouse
         small.refresh(force=True)
     assert str(os.getpid()) in str(refused.value)
     assert "the first" in str(refused.value)
+    with small.active(), dg.DagsterInstance.get() as instance:
+        # It did not die.
+        assert instance.get_runs(limit=1)[0].tags["dagster/max_retries"] == "0"
 
 
 def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(small: Warehouse) -> None:
@@ -297,6 +555,9 @@ def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(
             assert found is not None
             return found.status
 
+        # Its work is being done: Dagster's daemon is not to start it again.
+        taken_over = instance.get_run_by_id(killed.run_id)
+        assert taken_over is not None and taken_over.tags["dagster/max_retries"] == "0"
         assert status_of(killed) == dg.DagsterRunStatus.FAILURE
         assert status_of(killed_at_once) == dg.DagsterRunStatus.FAILURE
         assert status_of(of_another_warehouse) == dg.DagsterRunStatus.STARTED
