@@ -318,6 +318,29 @@ def init_wave(year: int, as_json: bool) -> None:
     )
 
 
+@wave.command("check")
+@YEAR
+@AS_JSON
+def check_wave(year: int, as_json: bool) -> None:
+    """What is left to do about a wave: its files, the crosswalk and the wave before side by side.
+
+    Reads the registered files and the crosswalk, writes nothing, and takes seconds. First comes what would block a
+    release: what the checks of the refresh find, and the bounds of waves.csv as far as they are known before the
+    weights are. Then what a person should look at, such as labels, options and shares that are not those of the wave
+    before; then what is good to know. Checks of estimates and of figures in print wait for the refresh.
+
+    \b
+    Exit code 0    nothing of it blocks a release
+              1    something does, or a file is missing, altered or not registered
+              2    the command was typed wrongly
+    """
+    from orchestration.wave import check
+
+    checked = check.check(Settings.from_environment(), year)
+    click.echo(json.dumps(check.as_document(checked), indent=2) if as_json else check.in_words(checked))
+    sys.exit(1 if checked.blocks else 0)
+
+
 @main.group()
 def releases() -> None:
     """Look at published releases, compare them, go back to an earlier one."""
