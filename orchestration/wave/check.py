@@ -132,7 +132,7 @@ def check(settings: Settings, wave: int) -> Checked:
     with landed(settings, waves) as connection:
         unite_waves(connection, waves)
         look = _Look(settings, connection, wave, before, files)
-        entries = list(_all(look))
+        entries = [_in_one_line(entry) for entry in _all(look)]
     order = {level: place for place, level in enumerate(HEADINGS)}
     entries.sort(key=lambda entry: (order[entry.level], TOPICS.index(entry.topic)))
     return Checked(wave, before, [file.path for file in files], entries)
@@ -174,17 +174,21 @@ def in_words(checked: Checked) -> str:
 
 
 def _group_in_words(title: str, entries: Sequence[Entry]) -> str:
+    # What most have in common is said once.
+    said = {
+        name: Counter(getattr(entry, name) for entry in entries).most_common(1)[0][0]
+        for name in ("where", "expected", "to_do")
+    }
     lines = [f"  {title}" + (f" ({len(entries)})" if len(entries) > 1 else "")]
-    expected = {entry.expected for entry in entries if entry.expected}
-    to_do = {entry.to_do for entry in entries if entry.to_do}
-    if len(expected) == 1:
-        lines.append(f"    expected: {expected.pop()}")
-    if len(to_do) == 1:
-        lines.append(f"    to do: {next(iter(to_do))}")
+    lines[0] += f" - {said['where']}" if said["where"] else ""
+    words = {"expected": "expected", "to_do": "to do"}
+    lines += [f"    {word}: {said[name]}" for name, word in words.items() if said[name]]
     for entry in entries[:SHOWN]:
-        lines.append(f"    - {entry.where}: {entry.found}" if entry.where else f"    - {entry.found}")
-        if len(to_do) > 1 and entry.to_do:
-            lines.append(f"      to do: {entry.to_do}")
+        place = f"{entry.where}: " if entry.where not in ("", said["where"]) else ""
+        lines.append(f"    - {place}{entry.found}")
+        for name, word in words.items():
+            if (text := getattr(entry, name)) and text != said[name]:
+                lines.append(f"      {word}: {text}")
         lines += [f"      {file}: {line}" for file, line in entry.add]
     if len(entries) > SHOWN:
         lines.append(f"    ... and {len(entries) - SHOWN} more (--json shows all)")
@@ -402,11 +406,18 @@ def _all(look: _Look) -> Iterator[Entry]:
     yield from _cells(look)
     yield from _age_bands(look)
     yield from _labels_of_columns(look)
-    yield from _questions(look)
+    if look.mapped[look.wave]:
+        yield from _questions(look)
+    else:
+        yield Entry(
+            "blocks", "wave", "Nothing is mapped yet", "question_map.csv", f"no row of {look.wave}",
+            "a row for each question that was asked", f"`cmhs wave init {look.wave}` drafts the rows",
+        )  # fmt: skip
     yield from _make_buildable(look)
     for name in [name for name, read in needs.items() if read and read <= codes]:
         yield from _found_by_dbt(look, name)
     yield from _options(look)
+    yield from _declared_key_codes(look)
     if why := _why_nobody_counts(look):
         yield why
         return
@@ -699,12 +710,39 @@ def _options(look: _Look) -> Iterator[Entry]:
                     "look", "codes", "Codes that the file declares and nobody mapped", "response_map.csv",
                     f"{question}: code {option['shown']} {option['label']!r}", "a row for each code that can occur",
                     "add it, or leave it out where it cannot occur",
-                    (look.line_of_option(question, code, option),),
+                    (look.line_of_option(question, code, option),) if option["shown"] == code else (),
                 )  # fmt: skip
         before = look.options.get((look.before or 0, question), {})
         if not now or not before or question not in look.mapped.get(look.before or 0, {}):
             continue
         yield from _drift(look, question, now, before)
+
+
+def _declared_key_codes(look: _Look) -> Iterator[Entry]:
+    """Codes of key variables that the file declares, that nobody has and nobody mapped."""
+    occurring = {
+        (row["file_role"], row["variable"], row["code"])
+        for row in look.of_wave(look.rehearsal.check("every_key_code_is_mapped"))
+        if row["n"]
+    }
+    for row in look.rehearsal.query(
+        "select k.file_role, k.variable, k.raw_column, trim(l.code) as code, max(l.label) as label, "
+        "{{ shown_code('trim(l.code)') }} as shown from {{ ref('key_variables') }} as k inner join raw.value_labels as l "
+        "on k.survey_year = l.survey_year and k.file_role = l.file_role "
+        "and lower(trim(k.raw_column)) = lower(trim(l.raw_column)) "
+        "left join {{ ref('key_codes') }} as c on k.survey_year = c.survey_year and k.file_role = c.file_role "
+        "and k.variable = c.variable and trim(l.code) = c.code "
+        f"where k.survey_year = {look.wave} and k.measured_as = 'code' and c.code is null group by all order by all"
+    ):
+        role, variable, code = row["file_role"], row["variable"], row["code"]
+        if (role, variable, row["shown"]) not in occurring:
+            value = look.value_before(role, variable, row["raw_column"], code) or OPEN
+            yield Entry(
+                "look", "codes", "Codes of key variables that the file declares and nobody mapped", "key_codes.csv",
+                f"{variable} of the {role} file: code {row['shown']} {row['label']!r}",
+                "a row for each code that can occur", "add it, or leave it out where it cannot occur",
+                (_line("key_codes", look.wave, role, variable, code, value),) if row["shown"] == code else (),
+            )  # fmt: skip
 
 
 def _drift(look: _Look, question: str, now: dict[str, Found], before: dict[str, Found]) -> Iterator[Entry]:
@@ -1010,25 +1048,45 @@ def _moved_shares(look: _Look) -> Iterator[Entry]:
         now, last = (share(year, kind, question, category) for year in (look.wave, look.before))
         if min(now.base, last.base) >= smallest_base and (errors := standard_errors(now, last)) is not None:
             tested.append((abs(errors), errors, kind, question, category, now, last))
-    moved: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
+    moved: dict[str, dict[str, list[tuple[float, str]]]] = defaultdict(lambda: defaultdict(list))
     for (size, errors, kind, question, category, now, last), is_clear in zip(
         tested, clear([test[1] for test in tested]), strict=True
     ):
         if is_clear:
             shown = [f"{100 * s.share:.1f}" if not 0 < s.count < look.smallest else "few" for s in (last, now)]
-            of = f"of {last.base:,} and {now.base:,} {kind}; {errors:+.1f} standard errors"
-            moved[kind, question].append((size, f"{category.replace('_', ' ')} {shown[0]} -> {shown[1]} % ({of})"))
-    for (_, question), shares in sorted(moved.items(), key=lambda item: -max(item[1])[0]):
+            words = f"{category.replace('_', ' ')} {' -> '.join(shown)} % ({errors:+.1f})"
+            moved[question][f"of {last.base:,} and {now.base:,} {kind}"].append((size, words))
+    for question, by_base in sorted(moved.items(), key=lambda item: -max(map(max, item[1].values()))[0]):
         level: Level = "know" if look.verdicts.get(question) is False else "look"
+        found = (
+            f"{base}, {', '.join(words for _, words in sorted(shares, reverse=True))}"
+            for base, shares in by_base.items()
+        )
         yield Entry(
             level, "distributions", f"Shares that moved by more than chance since {look.before}", "",
-            f"{question}: {'; '.join(words for _, words in sorted(shares, reverse=True))}",
-            f"what chance explains, among {len(tested)} shares (unweighted)",
+            f"{question}: {'; '.join(found)}",
+            f"what chance explains, among {len(tested)} unweighted shares; in brackets how many standard errors",
             "a shifted code, another option, another filter? or a real change",
         )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- labels
+
+
+def _in_one_line(entry: Entry) -> Entry:
+    """An entry without what a label may hold that a terminal would act on."""
+
+    def plain(text: str) -> str:
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+    return replace(
+        entry,
+        where=plain(entry.where),
+        found=plain(entry.found),
+        expected=plain(entry.expected),
+        to_do=plain(entry.to_do),
+        add=tuple((file, plain(line)) for file, line in entry.add),
+    )
 
 
 def _letters(label: str) -> str:

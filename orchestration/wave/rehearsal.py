@@ -60,6 +60,7 @@ class Rehearsal:
         for schema in ("crosswalk", *sorted({path.parent.name for path in self._models.values()})):
             connection.execute(f"create schema {schema}")
         self._made: set[str] = set()
+        self._read: dict[Path, set[str]] = {}
         for name, seed in self.seeds.items():
             self._load(name, seed["config"]["column_types"])
         # These two say which columns of the raw tables the models pick.
@@ -90,6 +91,8 @@ class Rehearsal:
 
     def _read_by(self, path: Path) -> set[str]:
         """The models and raw tables of people that a model or check names, found by making its SQL."""
+        if path in self._read:
+            return self._read[path]
         read: set[str] = set()
 
         def note(*name: str) -> str:
@@ -98,7 +101,8 @@ class Rehearsal:
 
         template = self._environment.from_string(path.read_text(encoding="utf-8"))
         template.render(ref=note, source=note, crosswalk_rows=lambda _: [])
-        return read - {*self.seeds, "files", "variables", "value_labels"}
+        self._read[path] = read - {*self.seeds, "files", "variables", "value_labels"}
+        return self._read[path]
 
     def _is_published(self, name: str) -> bool:
         """Whether a table is a mart, or needs the quantiles that intervals are made with."""
@@ -137,12 +141,18 @@ class Rehearsal:
 
     def table(self, name: str) -> str:
         """The name of a seed or model in this database, which is made first where it is not there yet."""
+        import duckdb
+
         if name in self.seeds:
             return f"crosswalk.{name}"
         relation = f"{self._models[name].parent.name}.{name}"
         if name not in self._made:
             sql = self._environment.from_string(self._models[name].read_text(encoding="utf-8")).render()
-            self.connection.execute(f"create or replace table {relation} as {sql}")
+            try:
+                self.connection.execute(f"create or replace table {relation} as {sql}")
+            except duckdb.Error as error:
+                # What the database says may quote an answer.
+                raise Refusal(f"The model {name} cannot be made of these files ({type(error).__name__}).") from None
             self._made.add(name)
         return relation
 
