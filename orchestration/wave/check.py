@@ -727,8 +727,8 @@ def _declared_key_codes(look: _Look) -> Iterator[Entry]:
     }
     for row in look.rehearsal.query(
         "select k.file_role, k.variable, k.raw_column, trim(l.code) as code, max(l.label) as label, "
-        "{{ shown_code('trim(l.code)') }} as shown from {{ ref('key_variables') }} as k inner join raw.value_labels as l "
-        "on k.survey_year = l.survey_year and k.file_role = l.file_role "
+        "{{ shown_code('trim(l.code)') }} as shown "
+        "from {{ ref('key_variables') }} as k inner join raw.value_labels as l on k.survey_year = l.survey_year and k.file_role = l.file_role "
         "and lower(trim(k.raw_column)) = lower(trim(l.raw_column)) "
         "left join {{ ref('key_codes') }} as c on k.survey_year = c.survey_year and k.file_role = c.file_role "
         "and k.variable = c.variable and trim(l.code) = c.code "
@@ -772,7 +772,7 @@ def _drift(look: _Look, question: str, now: dict[str, Found], before: dict[str, 
                 f"{question}: {option['label']!r} is code {option['shown']}, in {look.before} code {last['shown']}; "
                 f"it is {_meaning(option)} in both", "", "",
             )  # fmt: skip
-    offered = [option for option in options if option["treatment"] in (None, *OFFERED)]
+    offered = [option for option in options if option["treatment"] in OFFERED]
     last_offered = [last for last in last_options if last["treatment"] in OFFERED]
     for option in list(offered):
         if alike := [last for last in last_offered if _meaning(last) == _meaning(option)]:

@@ -7,7 +7,7 @@ rule of the survey (dbt_project), or what follows from a row that a check return
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -47,15 +47,16 @@ class Rehearsal:
         self.connection = connection
         self.settings = settings
         self.waves = tuple(waves)
-        described = (DBT_PROJECT_DIR / "models" / "crosswalk" / "crosswalk.yml").read_text(encoding="utf-8")
-        self.seeds: dict[str, Any] = {seed["name"]: seed for seed in yaml.safe_load(described)["seeds"]}
-        described = (DBT_PROJECT_DIR / "tests" / "checks.yml").read_text(encoding="utf-8")
+
+        def described(path: str) -> Any:
+            return yaml.load((DBT_PROJECT_DIR / path).read_text(encoding="utf-8"), yaml.CSafeLoader)
+
+        self.seeds: dict[str, Any] = {s["name"]: s for s in described("models/crosswalk/crosswalk.yml")["seeds"]}
         self.expected = {
             check["name"]: check["description"].partition("; returns")[0].rstrip(".")
-            for check in yaml.safe_load(described)["data_tests"]
+            for check in described("tests/checks.yml")["data_tests"]
         }
-        project = (DBT_PROJECT_DIR / "dbt_project.yml").read_text(encoding="utf-8")
-        self.variables: dict[str, Any] = yaml.safe_load(project)["vars"]
+        self.variables: dict[str, Any] = described("dbt_project.yml")["vars"]
         self._models = {path.stem: path for path in (DBT_PROJECT_DIR / "models").rglob("*.sql")}
         for schema in ("crosswalk", *sorted({path.parent.name for path in self._models.values()})):
             connection.execute(f"create schema {schema}")
@@ -69,17 +70,11 @@ class Rehearsal:
 
     def query(self, template: str) -> list[Found]:
         """The rows of a query in dbt's SQL, as dictionaries."""
-        import jinja2
-
-        try:
-            sql = self._environment.from_string(template).render()
-        except jinja2.TemplateError as error:
-            raise Refusal(f"The SQL of the dbt project cannot be made: {error}.") from None
-        return self._rows(sql)
+        return self._rows(self._environment.from_string(template).render())
 
     def check(self, name: str) -> list[Found]:
         """The rows that a check of dbt_project/tests returns: none where it would pass."""
-        return self.query((DBT_PROJECT_DIR / "tests" / f"{name}.sql").read_text(encoding="utf-8"))
+        return self._rows(self._template(DBT_PROJECT_DIR / "tests" / f"{name}.sql").render())
 
     def checks(self) -> dict[str, set[str]]:
         """The checks of dbt_project/tests, each with the models and raw tables of people that it names, if any.
@@ -99,8 +94,7 @@ class Rehearsal:
             read.add(name[-1])
             return name[-1]
 
-        template = self._environment.from_string(path.read_text(encoding="utf-8"))
-        template.render(ref=note, source=note, crosswalk_rows=lambda _: [])
+        self._template(path).render(ref=note, source=note, crosswalk_rows=lambda _: [])
         self._read[path] = read - {*self.seeds, "files", "variables", "value_labels"}
         return self._read[path]
 
@@ -147,7 +141,7 @@ class Rehearsal:
             return f"crosswalk.{name}"
         relation = f"{self._models[name].parent.name}.{name}"
         if name not in self._made:
-            sql = self._environment.from_string(self._models[name].read_text(encoding="utf-8")).render()
+            sql = self._template(self._models[name]).render()
             try:
                 self.connection.execute(f"create or replace table {relation} as {sql}")
             except duckdb.Error as error:
@@ -172,24 +166,25 @@ class Rehearsal:
                 "The crosswalk cannot be read.",
                 [f"{path.name} has the columns {', '.join(header)}; expected {', '.join(types)}."],
             )
-        texts = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in header)
+        names = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in header)
         typed = ", ".join(f"try_cast({identifier(c)} as {types[c]}) as {identifier(c)}" for c in header)
         no_value = " or ".join(
             f"({identifier(c)} is not null and try_cast({identifier(c)} as {types[c]}) is null)" for c in header
         )
-        read = (
-            f"from read_csv({literal(path)}, delim = ',', quote = '\"', escape = '\"', header = true, "
-            f"auto_detect = false, nullstr = '', columns = {{{texts}}})"
-        )
         try:
-            wrong = self._rows(f"select row_number() over () + 1 as line, ({no_value}) as is_wrong {read}")
-            self.connection.execute(f"create table crosswalk.{name} as select {typed} {read}")
+            # As text first: the reader would take over a cast, and fail at the first cell that has none.
+            self.connection.execute(
+                f"create or replace temp table texts as select * from read_csv({literal(path)}, delim = ',', "
+                f"quote = '\"', escape = '\"', header = true, auto_detect = false, nullstr = '', columns = {{{names}}})"
+            )
         except duckdb.Error as error:
             line = re.search(r"Line:? (\d+)", str(error))
             where = f" at line {line[1]}" if line else ""
             raise Refusal(
                 "The crosswalk cannot be read.", [f"{path.name} is no CSV file of {len(header)} columns{where}."]
             ) from None
+        wrong = self._rows(f"select rowid + 2 as line, ({no_value}) as is_wrong from texts order by line")
+        self.connection.execute(f"create table crosswalk.{name} as select {typed} from texts")
         if lines := [row["line"] for row in wrong if row["is_wrong"]]:
             kinds = ", ".join(f"{column} {kind}" for column, kind in types.items() if kind != "varchar")
             raise Refusal(
@@ -202,15 +197,20 @@ class Rehearsal:
         names = [column[0] for column in result.description]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
+    def _template(self, path: Path) -> "jinja2.Template":
+        return self._environment.get_template(path.relative_to(DBT_PROJECT_DIR).as_posix())
+
     @cached_property
     def _environment(self) -> "jinja2.Environment":
         import jinja2
 
-        environment = jinja2.Environment(extensions=["jinja2.ext.do"])
-        for path in sorted([*(DBT_PROJECT_DIR / "macros").glob("*.sql"), *self._generic_checks()]):
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(DBT_PROJECT_DIR), extensions=["jinja2.ext.do"], auto_reload=False
+        )
+        for path in [*(DBT_PROJECT_DIR / "macros").glob("*.sql"), *(DBT_PROJECT_DIR / "tests/generic").glob("*.sql")]:
             for kind, name, body in MACRO.findall(path.read_text(encoding="utf-8")):
-                template = environment.from_string(f"{{% macro {name}({body}{{% endmacro %}}")
-                environment.globals[name if kind == "macro" else f"test_{name}"] = _macro(template, name)
+                source = f"{{% macro {name}({body}{{% endmacro %}}"
+                environment.globals[name if kind == "macro" else f"test_{name}"] = _macro(environment, source, name)
         environment.globals |= {
             "return": _return,
             "ref": self.table,
@@ -224,17 +224,17 @@ class Rehearsal:
         }
         return environment
 
-    @staticmethod
-    def _generic_checks() -> list[Path]:
-        return sorted((DBT_PROJECT_DIR / "tests" / "generic").glob("*.sql"))
 
-
-def _macro(template: "jinja2.Template", name: str) -> Callable[..., Any]:
+def _macro(environment: "jinja2.Environment", source: str, name: str) -> Callable[..., Any]:
     """A macro as dbt calls it: what it returns, or else what it prints."""
+
+    @cache
+    def compiled() -> Any:
+        return getattr(environment.from_string(source).module, name)
 
     def call(*arguments: object, **named: object) -> Any:
         try:
-            return getattr(template.module, name)(*arguments, **named)
+            return compiled()(*arguments, **named)
         except _Returned as returned:
             return returned.value
 
