@@ -26,7 +26,7 @@ from conftest import UserInterface, Warehouse, folder_of, run_command
 
 from orchestration.errors import Refusal
 from orchestration.lock import writer_lock
-from orchestration.records import in_postgresql, open_records
+from orchestration.records import in_postgresql, open_records, set_aside_damaged_records
 from orchestration.release import notes_of
 from orchestration.settings import DAGSTER_YAML, ROOT
 
@@ -173,6 +173,16 @@ def test_a_commented_word_does_not_put_records_into_postgresql(tmp_path: Path) -
     assert not in_postgresql(tmp_path)
     (tmp_path / "dagster.yaml").write_text("# storage: postgres\ntelemetry:\n  enabled: false  # no postgres\n")
     assert not in_postgresql(tmp_path)
+
+
+def test_sqlite_files_from_before_are_left_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "runs.db").write_bytes(b"no database" * 100)
+    default = DAGSTER_YAML.read_text()
+    (tmp_path / "dagster.yaml").write_text(default + (DEPLOYMENT / "postgresql.yaml").read_text())
+    assert set_aside_damaged_records(tmp_path) == []
+    (tmp_path / "dagster.yaml").write_text(default)
+    assert set_aside_damaged_records(tmp_path) == [tmp_path / "history.damaged"]
 
 
 def test_a_refresh_with_nothing_to_do_records_no_run(deployed: Deployed) -> None:
