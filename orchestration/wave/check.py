@@ -726,13 +726,20 @@ def _declared_key_codes(look: _Look) -> Iterator[Entry]:
         if row["n"]
     }
     for row in look.rehearsal.query(
-        "select k.file_role, k.variable, k.raw_column, trim(l.code) as code, max(l.label) as label, "
-        "{{ shown_code('trim(l.code)') }} as shown "
-        "from {{ ref('key_variables') }} as k inner join raw.value_labels as l on k.survey_year = l.survey_year and k.file_role = l.file_role "
-        "and lower(trim(k.raw_column)) = lower(trim(l.raw_column)) "
-        "left join {{ ref('key_codes') }} as c on k.survey_year = c.survey_year and k.file_role = c.file_role "
-        "and k.variable = c.variable and trim(l.code) = c.code "
-        f"where k.survey_year = {look.wave} and k.measured_as = 'code' and c.code is null group by all order by all"
+        f"""
+        select k.file_role, k.variable, k.raw_column, trim(l.code) as code, max(l.label) as label,
+            {{{{ shown_code('trim(l.code)') }}}} as shown
+        from {{{{ ref('key_variables') }}}} as k
+        inner join raw.value_labels as l
+            on k.survey_year = l.survey_year and k.file_role = l.file_role
+            and lower(trim(k.raw_column)) = lower(trim(l.raw_column))
+        left join {{{{ ref('key_codes') }}}} as c
+            on k.survey_year = c.survey_year and k.file_role = c.file_role
+            and k.variable = c.variable and trim(l.code) = c.code
+        where k.survey_year = {look.wave} and k.measured_as = 'code' and c.code is null
+        group by all
+        order by all
+        """
     ):
         role, variable, code = row["file_role"], row["variable"], row["code"]
         if (role, variable, row["shown"]) not in occurring:
