@@ -110,7 +110,20 @@ def test_purge_removes_what_a_deposit_left_and_keeps_the_deposit(small: Warehous
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["refresh"], ["releases"], ["releases", "show"], ["ui"], ["purge"], ["guard"], ["explain"]]
+    "command",
+    [
+        [],
+        ["refresh"],
+        ["releases"],
+        ["releases", "show"],
+        ["ui"],
+        ["purge"],
+        ["guard"],
+        ["explain"],
+        ["wave"],
+        ["wave", "register"],
+        ["wave", "init"],
+    ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     shown = CliRunner().invoke(main, [*command, "--help"])

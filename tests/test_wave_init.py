@@ -203,6 +203,31 @@ def test_only_rows_are_added_each_with_a_line_for_its_review(redrafted: Callable
 SCORES = [str(score) for score in range(11)]
 
 
+def renamed(columns: dict[str, Any], names: Row) -> dict[str, Any]:
+    return {names.get(column, column): value for column, value in columns.items()}
+
+
+def deliver(survey: Warehouse, rows: pd.DataFrame, labels: Row, values: dict[str, Row]) -> None:
+    """Register an SPSS file of wave 2015 with these rows, whose codes are texts here and numbers in the file."""
+    texts = ("trust", "trustname", "recno", "note")
+    numbers = {
+        column: pd.to_numeric(rows[column].replace("", None)).astype(float) for column in rows if column not in texts
+    }
+    path = survey.raw_dir / "2015" / "hand_2015.sav"
+    path.parent.mkdir()
+    pyreadstat.write_sav(
+        rows.assign(**numbers),
+        path,
+        column_labels=labels,
+        variable_value_labels={
+            column: {float(code): label for code, label in codes.items()} for column, codes in values.items()
+        },
+        missing_ranges={column: [997, 998, 999] for column in rows if column.startswith("q") and column[1:].isdigit()},
+    )
+    ran = run(survey, "register", "2015", str(path))
+    assert ran.exit_code == 0, ran.output
+
+
 class Planted:
     """The hand-worked survey with a third wave, made of the second with what a new questionnaire does to it."""
 
@@ -226,21 +251,7 @@ class Planted:
         del values["q5"]["999"]
         rows["q6"], labels["q6"], values["q6"] = rows["q2"], "Would you come back?", {"1": "Yes", "2": "No"}
         rows["note"] = WORDS
-        texts = ("trust", "trustname", "recno", "note")
-        for column in rows.columns.difference(texts):
-            rows[column] = pd.to_numeric(rows[column].replace("", None)).astype(float)
-        (raw / "2015").mkdir()
-        pyreadstat.write_sav(
-            rows,
-            raw / "2015" / "hand_2015.sav",
-            column_labels=labels,
-            variable_value_labels={
-                column: {float(code): label for code, label in codes.items()} for column, codes in values.items()
-            },
-            missing_ranges={question: [997, 998, 999] for question in ("q1", "q2", "q3", "q4", "q5")},
-        )
-        ran = run(self.survey, "register", "2015", str(raw / "2015" / "hand_2015.sav"))
-        assert ran.exit_code == 0, ran.output
+        deliver(self.survey, rows, labels, values)
         self.before = contents(folder)
         self.ran = run(self.survey, "init", "2015")
         assert self.ran.exit_code == 0, self.ran.output
@@ -257,10 +268,6 @@ class Planted:
     def draft(self, seed: str, row: str) -> Row:
         [found] = [d for d in self.rows("drafts") if (d["seed"], d["row"]) == (seed, row)]
         return found
-
-
-def renamed(columns: dict[str, Any], names: Row) -> dict[str, Any]:
-    return {names.get(column, column): value for column, value in columns.items()}
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +402,35 @@ def test_a_wave_is_drafted_after_the_last_one_only(planted: Planted, tmp_path: P
     assert "only one after the last wave of the crosswalk can, and it describes none" in first.output
     assert "No file of wave 2016 is registered; registered are 2013, 2014, 2015." in unregistered.output
     assert contents(seeds) == nothing_before
+
+
+def test_a_wave_that_was_drafted_and_reviewed_is_published(small: Warehouse) -> None:
+    rows = pd.read_csv(FIXTURES / "hand_worked" / "rows_2014.csv", dtype=str, keep_default_na=False)
+    moved = {"q1": "q11", "q2": "q12", "q3": "q13", "q4": "q14", "q5": "q15", "qsex": "q16", "qage": "q17"}
+    # One person fewer, or the file would be that of 2014.
+    deliver(
+        small, rows.iloc[:-1].rename(columns=moved), renamed(make_raw.LABELS, moved), renamed(make_raw.VALUES, moved)
+    )
+    assert run(small, "init", "2015").exit_code == 0
+    drafts = read_rows(small.seeds_dir / "drafts.csv")
+    with (small.seeds_dir / "drafts.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(drafts[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | {"reviewer": "A. Reviewer", "reviewed_on": "2016-01-31"} for row in drafts)
+
+    small.refresh()
+
+    asked = small.published("select survey_year, question_id, raw_column from marts.question_wording order by all")
+    columns = {
+        wave: dict(zip(of["question_id"], of["raw_column"], strict=True)) for wave, of in asked.groupby("survey_year")
+    }
+    assert columns[2015] == {question: moved[column] for question, column in columns[2014].items()}
+    changes = small.published(
+        "select question_id, comparable from marts.changes where from_year = 2014 and to_year = 2015 "
+        "and geography_level = 'england'"
+    )
+    assert set(changes["question_id"]) == set(columns[2014])
+    assert changes["comparable"].all()
 
 
 # ---------------------------------------------------------------------------------------- guesses

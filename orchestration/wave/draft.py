@@ -36,7 +36,7 @@ SEEDS = (
     "expected_rows",
 )
 # A code may be written down where no person can be told by it; macros/shown_code.sql has the same rule.
-CODE = re.compile(r"-?[0-9]{1,4}|[0-9]{1,2};[0-9]{1,2}|[A-Za-z]")
+CODE = re.compile(r"-?[0-9]{1,3}|[0-9]{1,2};[0-9]{1,2}|[A-Za-z]")
 # Rarer codes do not tell whether two columns without labels have one list of codes.
 RARE = 0.01
 # What a question offers its respondents; other treatments are about the form.
