@@ -14,7 +14,7 @@ import pandas as pd
 import pyreadstat
 import pytest
 from click.testing import CliRunner, Result
-from conftest import FIXTURES, RAW, ROOT, SEEDS, Warehouse
+from conftest import CCHS_DATA, FIXTURES, RAW, ROOT, SEEDS, Warehouse
 
 from orchestration.cli import main
 from orchestration.wave.guess import Column, Guess, guess
@@ -127,7 +127,7 @@ def test_a_wave_like_the_one_before_is_drafted_as_it_was_written_by_hand(
     assert {row["treatment"] for row in missing} == {"out_of_range"}
     assert len(found.rows["response_map"]) == len(found.experts["response_map"]) - len(missing) > 100
     assert [row["comparable"] for row in found.rows["comparability"]] == ["true"] * 17
-    assert set(found.certainty("comparability")) == {"uncertain"}  # A label is not the wording.
+    assert set(found.certainty("comparability")) == {"uncertain"}
 
 
 def test_codes_that_mean_something_else_now_follow_their_labels(redrafted: Callable[[str], Redrafted]) -> None:
@@ -302,7 +302,9 @@ def test_a_slip_in_a_label_is_forgiven_and_another_word_is_not(planted: Planted)
     wording = {row["question_id"]: row for row in planted.rows("question_map")}["support_work"]
     assert (wording["wording_version"], wording["wording"]) == ("2015", "Did anyone give you advice on keeping work?")
     assert verdicts["in_charge_known"]["comparable"] == "true"
-    assert planted.draft("comparability", "in_charge_known, 2014 to 2015")["certainty"] == "likely"
+    assert verdicts["in_charge_known"]["note"] == "same wording and responses"
+    # No file tells what stood before a question, or how it was asked.
+    assert {draft["certainty"] for draft in planted.rows("drafts") if draft["seed"] == "comparability"} == {"uncertain"}
 
 
 def test_shifted_and_exchanged_codes_follow_their_labels(planted: Planted) -> None:
@@ -433,6 +435,35 @@ def test_a_wave_that_was_drafted_and_reviewed_is_published(small: Warehouse) -> 
     assert changes["comparable"].all()
 
 
+def test_somebodys_answers_in_place_of_a_header_are_not_written_down(small_files: Warehouse) -> None:
+    before = contents(small_files.seeds_dir)
+    for name, header in {"answers": f"4711,1,2,3,{WORDS}", "unlike": "a1,a2,a3,a4,a5"}.items():
+        path = small_files.raw_dir / "2015" / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(header + "\n1,1,1,1,no\n", encoding="utf-8")
+    registry = (small_files.raw_dir / "registry.csv").read_bytes()
+
+    path = small_files.raw_dir / "2015" / "answers.csv"
+    assert run(small_files, "register", "2015", str(path), "--role", "responses").exit_code == 0
+    ran = run(small_files, "init", "2015")
+
+    assert "Most columns of the responses file of wave 2015 have no letter in their names" in ran.output
+    assert WORDS not in ran.output and contents(small_files.seeds_dir) == before
+    # Names that are like none of before may be answers, too: only their places are told.
+    (small_files.raw_dir / "registry.csv").write_bytes(registry)
+    path = small_files.raw_dir / "2015" / "unlike.csv"
+    assert run(small_files, "register", "2015", str(path), "--role", "responses").exit_code == 0
+    ran = run(small_files, "init", "2015")
+    assert ran.exit_code == 0 and "number 1, number 2" in ran.output and "a1" not in ran.output
+
+
+@pytest.fixture
+def small_files(tmp_path: Path) -> Warehouse:
+    """Files and crosswalk of the hand-worked survey, to change; nothing is built."""
+    raw, seeds = (shutil.copytree(FIXTURES / "hand_worked" / part, tmp_path / part) for part in ("raw", "seeds"))
+    return Warehouse(tmp_path, raw, seeds)
+
+
 # ---------------------------------------------------------------------------------------- guesses
 
 
@@ -546,6 +577,37 @@ def test_a_wrong_guess_would_be_counted(cycles: list[guesses.Step]) -> None:
     assert replace(renumbered, guesses=[stolen]).wrong("likely") == 1
 
 
+def test_a_real_cycle_that_was_renumbered_is_drafted_as_its_crosswalk_was_written(
+    cchs_files: list[str], tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in cchs_files:
+        shutil.copy(CCHS_DATA / name, raw / name)
+    shutil.copy(guesses.REGISTRY, raw)
+    survey = Warehouse(tmp_path, raw, shutil.copytree(guesses.REGISTRY.parent / "seeds", tmp_path / "seeds"))
+    experts = without_wave(survey.seeds_dir, "2015")
+
+    ran = run(survey, "init", "2015")
+
+    assert ran.exit_code == 0, ran.output
+    for seed, key in {
+        "question_map": ("question_id", "raw_column", "wording"),
+        "key_variables": ("variable", "raw_column", "measured_as"),
+        "key_codes": ("variable", "code", "value"),
+    }.items():
+        drafted = [row for row in read_rows(survey.seeds_dir / f"{seed}.csv") if row["survey_year"] == "2015"]
+        assert {tuple(row[k] for k in key) for row in drafted} == {tuple(r[k] for k in key) for r in experts[seed]}, (
+            seed
+        )
+    by_hand = {(r["question_id"], r["code"]): (r["treatment"], r["response"]) for r in experts["response_map"]}
+    codes = [row for row in read_rows(survey.seeds_dir / "response_map.csv") if row["survey_year"] == "2015"]
+    assert len(codes) == len(by_hand) - 1  # One "don't know" of a code without a label, which 2013 had not at it.
+    assert {(r["question_id"], r["code"]): (r["treatment"], r["response"]) for r in codes}.items() <= by_hand.items()
+    [wave] = [row for row in read_rows(survey.seeds_dir / "waves.csv") if row["survey_year"] == "2015"]
+    assert wave["wave_label"] == "CCHS 2015-2016"  # 2013-2014 moved on.
+
+
 # ---------------------------------------------------------------------------------------- registering
 
 
@@ -624,3 +686,17 @@ def test_the_first_files_of_all_need_licence_and_provenance(delivered: Warehouse
     assert ran.exit_code == 0, ran.output
     text = io.StringIO(registry.read_text(encoding="utf-8"))
     assert [row["path"] for row in csv.DictReader(text)] == ["2014/hand_2014.sav"]
+
+
+def test_a_registry_that_a_spreadsheet_saved_keeps_its_line_ends(delivered: Warehouse) -> None:
+    registry = delivered.raw_dir / "registry.csv"
+    saved = b"\xef\xbb\xbf" + registry.read_bytes().replace(b"\n", b"\r\n").removesuffix(b"\r\n")
+    registry.write_bytes(saved)
+
+    ran = run(delivered, "register", "2013", *(str(path) for path in (delivered.raw_dir / "2013").iterdir()))
+
+    assert ran.exit_code == 0, ran.output
+    header, *lines = registry.read_bytes().split(b"\r\n")
+    assert header == saved.split(b"\r\n")[0]
+    assert [line[:4] for line in lines] == [b"2013", b"2013", b"2013", b"2014", b""]
+    assert saved.split(b"\r\n")[1] in lines

@@ -303,8 +303,7 @@ class _Drafting:
         return seed_rows(self.settings, seed, int(wave))
 
     def rows(self) -> Iterator[Draft]:
-        comparability = list(self._comparability())
-        yield from self._waves(comparability)
+        yield from self._waves()
         for row in self.seed("age_bands", self.before):
             yield self._copied("age_bands", row["age_band"], row)
         yield from self._key_variables()
@@ -313,7 +312,7 @@ class _Drafting:
         yield from self.codes
         yield from self._routing()
         yield from self._ignored_columns()
-        yield from comparability
+        yield from self._comparability()
         asked = {match.described["question_id"] for match in self.questions}
         for row in self.seed("expected_rows", self.before):
             if row["question_id"] in asked:
@@ -323,13 +322,13 @@ class _Drafting:
         cells = row | {"survey_year": self.wave}
         return Draft(seed, key, cells, "uncertain", f"copied from {self.before}; the files do not tell")
 
-    def _waves(self, comparability: Sequence[Draft]) -> Iterator[Draft]:
+    def _waves(self) -> Iterator[Draft]:
         [row] = self.seed("waves", self.before)
         evidence = [f"copied from {self.before} with the year moved on"]
         moved = int(self.wave) - int(self.before)
         cells = row | {
             "survey_year": self.wave,
-            "wave_label": re.sub(rf"\b{self.before}\b", self.wave, row["wave_label"]),
+            "wave_label": re.sub(r"\b[0-9]{4}\b", lambda year: str(int(year[0]) + moved), row["wave_label"]),
         }
         if row["age_reference_year"].isdecimal():
             cells["age_reference_year"] = str(int(row["age_reference_year"]) + moved)
@@ -340,9 +339,7 @@ class _Drafting:
         elif row["sample_frame"] == "apart":
             cells["sample_frame"] = "in_file" if outcome and len(outcome.new.shares) > 1 else "none"
             evidence.append("sample_frame, since it has no file of role sampled")
-        if comparability and 2 * sum(draft.cells["comparable"] == "true" for draft in comparability) < len(
-            comparability
-        ):
+        if 2 * sum(bool(self._differences(match)[0]) for match in self.questions) > len(self.questions):
             cells["comparable_block"] = self.wave
             evidence.append("a block of its own, since most questions differ")
         yield Draft("waves", f"wave {self.wave}", cells, "uncertain", "; ".join(evidence))
@@ -378,7 +375,7 @@ class _Drafting:
                 elif (
                     not label
                     and code in old
-                    and not _called(match.old, code)
+                    and (not match.new.options or not _called(match.old, code))
                     and (measured_as != "code" or _one_code_list(match.old, match.new))
                 ):
                     value, certainty = old[code], "uncertain"
@@ -489,51 +486,58 @@ class _Drafting:
                     yield _of(match, "ignored_columns", f"{role}, {match.new.key}", cells)
 
     def _comparability(self) -> Iterator[Draft]:
-        before = self.seed("response_map", self.before)
         for match in self.questions:
             question = match.described["question_id"]
-            old = {
-                plain(row["label"]): row["label"]
-                for row in before
-                if row["question_id"] == question and row["treatment"] in OFFERED
-            }
-            about_the_form = {
-                draft.cells["code"]
-                for draft in self.codes
-                if draft.cells["question_id"] == question and draft.cells["treatment"] not in OFFERED
-            }
-            new = {plain(o): o for code, o in match.new.options.items() if code not in about_the_form}
-            notes = []
-            if not match.new.texts:
-                notes.append("wording not known: the file has no labels")
-            elif not _same_words(match):
-                notes.append(f'reworded: was "{match.old.texts[0]}", is "{match.new.texts[0]}"')
-            if not match.new.options:
-                notes.append("responses not known: the file has no value labels")
-            else:
-                for words, labels, others in (("new", new, old), ("no longer offered", old, new)):
-                    if differing := [label for key, label in labels.items() if key not in others]:
-                        notes.append(f"{words}: {'; '.join(differing)}")
-            if notes:
-                certainty: Certainty = "uncertain"
-                note, evidence = ". ".join(notes), "label and value labels of the two files differ, or are not there"
+            differs, unknown = self._differences(match)
+            if differs:
+                note, evidence = ". ".join(differs + unknown), "the labels of the two files differ"
+            elif unknown:
+                note, evidence = ". ".join(unknown), "nothing to compare: not taken for comparable"
             elif _is_wording(match):
-                certainty, note = match.guess.certainty, "same wording and responses"
-                evidence = "label, which is the wording, and value labels of the two files are the same"
+                note, evidence = "same wording and responses", "wording and value labels are the same in both files"
             else:
-                certainty, note = "uncertain", "same label and responses"
-                evidence = (
-                    "label and value labels of the two files are the same, but the label is not the wording: "
-                    "see the questionnaire"
-                )
+                note = "same label and responses"
+                evidence = "label and value labels are the same in both files, but the label is not the wording"
             cells = {
                 "question_id": question,
                 "from_year": self.before,
                 "to_year": self.wave,
-                "comparable": "false" if notes else "true",
+                "comparable": "false" if differs or unknown else "true",
                 "note": note,
             }
-            yield Draft("comparability", f"{question}, {self.before} to {self.wave}", cells, certainty, evidence)
+            # No file tells what stood before a question, or how it was asked.
+            evidence += "; see the questionnaire"
+            yield Draft("comparability", f"{question}, {self.before} to {self.wave}", cells, "uncertain", evidence)
+
+    def _differences(self, match: _Match) -> tuple[list[str], list[str]]:
+        """How a question differs from the wave before by label and options, and what of these is not known."""
+        question = match.described["question_id"]
+        old = {
+            plain(row["label"]): row["label"]
+            for row in self.seed("response_map", self.before)
+            if row["question_id"] == question
+            and row["treatment"] in OFFERED
+            # What the earlier file gave no label says nothing of a later one.
+            and (row["code"] in match.old.options or not match.old.options)
+        }
+        about_the_form = {
+            draft.cells["code"]
+            for draft in self.codes
+            if draft.cells["question_id"] == question and draft.cells["treatment"] not in OFFERED
+        }
+        new = {plain(o): o for code, o in match.new.options.items() if code not in about_the_form}
+        differs, unknown = [], []
+        if not match.new.texts:
+            unknown.append("wording not known: the file has no labels")
+        elif not _same_words(match):
+            differs.append(f'reworded: was "{match.old.texts[0]}", is "{match.new.texts[0]}"')
+        if not match.new.options:
+            unknown.append("responses not known: the file has no value labels")
+        else:
+            for words, labels, others in (("new", new, old), ("no longer offered", old, new)):
+                if found := [label for key, label in labels.items() if key not in others]:
+                    differs.append(f"{words}: {'; '.join(found)}")
+        return differs, unknown
 
 
 def _of(match: _Match, seed: str, key: str, cells: Row) -> Draft:

@@ -178,7 +178,8 @@ def _pair(old: Column, new: Column, conventions: set[str]) -> _Pair:
 
 def _without_label(old: Column, new: Column, conventions: set[str]) -> _Pair:
     """By answers, value labels where both have them, and a little by name."""
-    agreeing = _similar(old, new) or 0.0
+    # A column of one answer is like every other such column.
+    agreeing = 0.0 if 1 in (len(old.shares), len(new.shares)) else _similar(old, new) or 0.0
     ours, theirs = _options(old, conventions), _options(new, conventions)
     if ours and theirs:
         agreeing = (agreeing + len(ours & theirs) / min(len(ours), len(theirs))) / 2
