@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 # Expected share of false alarms among what is shown.
 FALSE_DISCOVERIES = 0.01
-# In a smaller expected number of persons the normal distribution is no good (Cochran, Biometrics 10, 1954, 417-451).
+# In a smaller expected number of persons the normal distribution is no good (Cochran, Biometrics 10, 417-451).
 FEWEST_EXPECTED = 5
 
 
@@ -40,7 +40,7 @@ class Share:
 
         One is that of a simple random sample in which `expected` is the share. The other takes trusts for clusters
         drawn at random: m / (m - 1) * sum((x_t - p * n_t)^2) / n^2 over m trusts (Hansen, Hurwitz and Madow, Sample
-        Survey Methods and Theory, 1953). Trusts are strata of this survey, which makes shares more precise than
+        Survey Methods and Theory, volume 1). Trusts are strata of this survey, which makes shares more precise than
         either; but what a trust does differently in a year is no news of the whole country.
         """
         simple = expected * (1 - expected) / self.base
@@ -55,7 +55,7 @@ def standard_errors(now: Share, before: Share) -> float | None:
     """The difference of two shares in its standard errors; None where too few persons are expected to tell.
 
     Two independent samples with their pooled share (Fleiss, Levin and Paik, Statistical Methods for Rates and
-    Proportions, 3rd ed. 2003, 3.1), with the variances of `Share.variance`. That the two waves have most trusts in
+    Proportions, 3rd edition, 3.1), with the variances of `Share.variance`. That the two waves have most trusts in
     common would make the difference more precise still; it is left out.
     """
     if not now.base or not before.base:
@@ -69,8 +69,8 @@ def standard_errors(now: Share, before: Share) -> float | None:
 def clear(differences: Sequence[float], false_discoveries: float = FALSE_DISCOVERIES) -> list[bool]:
     """Which of these differences, in standard errors, are clear when all of them are looked at together.
 
-    Two-sided p-values of the normal distribution, by the step-up rule of Benjamini and Hochberg (JRSS B 57, 1995,
-    289-300): with m of them, all up to the largest p-value that is at most its rank / m * false_discoveries.
+    Two-sided p-values of the normal distribution, by the step-up rule of Benjamini and Hochberg (J. R. Statist. Soc. B
+    57, 289-300): with m of them, all up to the largest p-value that is at most its rank / m * false_discoveries.
     """
     p_values = [math.erfc(abs(z) / math.sqrt(2)) for z in differences]
     largest = -1.0
