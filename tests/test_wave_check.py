@@ -14,7 +14,7 @@ from typing import Any
 import pyreadstat
 import pytest
 from click.testing import CliRunner
-from conftest import FIXTURES, RAW, SEEDS, Warehouse
+from conftest import CCHS_DATA, FIXTURES, RAW, SEEDS, Warehouse
 from test_faults import Plant, Row, add, drop, in_seed, put, read_rows, write_rows
 
 from orchestration.cli import main
@@ -462,6 +462,24 @@ def test_a_wave_that_dbt_lets_through_blocks_nothing(wave: int, tmp_path: Path) 
 
     assert [text_of(entry) for entry in found.entries if entry.level == "blocks"] == []
     assert len(found.entries) < 60
+
+
+@pytest.mark.parametrize("wave", [2005, 2009, 2015])
+def test_another_survey_is_checked_by_its_own_crosswalk(wave: int, tmp_path: Path) -> None:
+    """Cycles of the CCHS, with weights of its own, age bands instead of ages, and nobody drawn that did not answer."""
+    here = Path(__file__).parent / "cchs"
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    shutil.copy(here / "registry.csv", raw)
+    for row in read_rows(here / "registry.csv"):
+        if not (CCHS_DATA / row["path"]).is_file():
+            pytest.skip(f"the CCHS extracts are not in {CCHS_DATA}")
+        shutil.copy(CCHS_DATA / row["path"], raw)
+
+    found = check(Warehouse(tmp_path, raw, here / "seeds").settings, wave)
+
+    assert [text_of(entry) for entry in found.entries if entry.level == "blocks"] == []
+    assert "200 counted" in "".join(map(text_of, found.entries))
 
 
 def test_what_is_rehearsed_is_what_dbt_builds(hand_worked: Warehouse) -> None:
