@@ -1072,7 +1072,8 @@ def _moved_shares(look: _Look) -> Iterator[Entry]:
         yield Entry(
             level, "distributions", f"Shares that moved by more than chance since {look.before}", "",
             f"{question}: {'; '.join(found)}",
-            f"what chance explains, among {len(tested)} unweighted shares; in brackets how many standard errors",
+            f"what chance explains, among {len(tested)} unweighted shares (in brackets how many standard errors they "
+            f"moved by; few: fewer than {look.smallest} persons)",
             "a shifted code, another option, another filter? or a real change",
         )  # fmt: skip
 
