@@ -44,7 +44,7 @@ def document(
             "run_id": run_id,
             "job": job,
             "at": at.isoformat(timespec="seconds"),
-            "headline": refusal.headline,
+            "headline": _without_places(settings, refusal.headline),
             "problems": problems,
             "release": release,
             "to_do": entry.to_do if entry else "see the run in Dagster's UI, and docs/recovery.md",

@@ -92,9 +92,8 @@ def registry_sensor(settings: Settings) -> dg.SensorDefinition:
             if key == seen.started:
                 return dg.SkipReason("A refresh of this registry was started; `make refresh` starts another one.")
             if moving := [path for path, size in sizes.items() if seen.sizes.get(path) != size or size is None]:
-                return dg.SkipReason(
-                    f"Waiting for files that are missing, or new since the last tick: {', '.join(moving)}"
-                )
+                names = ", ".join(moving)
+                return dg.SkipReason(f"Waiting for files that are missing, or other than at the last tick: {names}.")
             if problems := [problem for file in files if (problem := problem_of_file(settings.raw_dir, file))]:
                 return dg.SkipReason("Waiting for the registered files: " + " ".join(problems))
         except Refusal as refusal:

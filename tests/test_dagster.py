@@ -338,7 +338,7 @@ def listening(answers: list[int]) -> Iterator[tuple[str, list[Any]]]:
             self.send_header("Location", "/elsewhere")
             self.end_headers()
 
-        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+        def log_message(self, *arguments: Any) -> None:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Listener) as server:
