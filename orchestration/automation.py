@@ -200,15 +200,12 @@ def refusal_of(instance: dg.DagsterInstance, run_id: str) -> Refusal:
     causes = []
     for event in [entry.dagster_event for entry in entries if entry.dagster_event]:
         error = innermost_error(event)
-        if error is None:
-            causes.append(Refusal(event.message or "unknown reason"))
-        elif error.message.startswith(OURS):
+        if error is None or error.message.startswith(OURS):
             causes.append(Refusal.from_words(reason_of(event)))
         else:
             # Nobody looked at its words before: they might quote an answer.
-            causes.append(
-                Refusal(f"{error.cls_name} in {event.step_key or 'the run'}.", ["Its words are in Dagster's UI."])
-            )
+            place = event.step_key or "the run"
+            causes.append(Refusal.from_words(f"{error.cls_name} in {place}: its words are in Dagster's UI."))
     return Refusal(f"Nothing was published (Dagster run {run_id}).", causes=causes)
 
 

@@ -139,7 +139,7 @@ def waves_read(connection: "duckdb.DuckDBPyConnection", run_id: str) -> tuple[li
 
 
 def waves_in_words(read: Sequence[int], reused: Sequence[int]) -> str:
-    """What `waves_read` gives, as words: `read: 2014; reused as landed: 2012, 2013` or one of the two."""
+    """What `waves_read` gives, as words: as in `read: 2; reused as landed: 1`."""
     said = (("read", read), ("reused as landed", reused))
     return "; ".join(f"{what}: {', '.join(str(wave) for wave in waves)}" for what, waves in said if waves)
 

@@ -417,7 +417,7 @@ def test_an_alert_names_no_place_and_no_words_that_nobody_looked_at(small: Wareh
     with dg.instance_for_test() as instance:
         run = refresh.execute_in_process(instance=instance, raise_on_error=False)
         said = refusal_of(instance, run.run_id).reasons
-    assert said == ["ValueError in quotes_somebody.", "Its words are in Dagster's UI."]
+    assert said == ["ValueError in quotes_somebody: its words are in Dagster's UI."]
 
 
 def test_whom_to_tell_is_refused_where_it_cannot_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:

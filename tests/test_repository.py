@@ -167,7 +167,8 @@ def test_the_recovery_page_knows_every_refusal() -> None:
     headlines = set()
     for path in tracked("orchestration/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refusal":
+            called = node.func if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.IfExp) else None
+            if called and {"Refusal", "Busy"} & {n.id for n in ast.walk(called) if isinstance(n, ast.Name)}:
                 headline = node.args[0]
                 parts = headline.values if isinstance(headline, ast.JoinedStr) else [headline]
                 headlines.add("".join(str(p.value) if isinstance(p, ast.Constant) else "..." for p in parts))
