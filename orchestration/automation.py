@@ -200,7 +200,9 @@ def refusal_of(instance: dg.DagsterInstance, run_id: str) -> Refusal:
     causes = []
     for event in [entry.dagster_event for entry in entries if entry.dagster_event]:
         error = innermost_error(event)
-        if error is None or error.message.startswith(OURS):
+        if event.message == DIED:
+            causes.append(Refusal.from_words("The process of the run died."))
+        elif error is None or error.message.startswith(OURS):
             causes.append(Refusal.from_words(reason_of(event)))
         else:
             # Nobody looked at its words before: they might quote an answer.
@@ -210,6 +212,8 @@ def refusal_of(instance: dg.DagsterInstance, run_id: str) -> Refusal:
 
 
 OURS = "orchestration.errors."
+# All that Dagster says of a run whose process was killed.
+DIED = "This run has been marked as failed from outside the execution context."
 
 
 def innermost_error(event: dg.DagsterEvent) -> SerializableErrorInfo | None:
