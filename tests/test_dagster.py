@@ -25,7 +25,6 @@ import pytest
 import sqlalchemy
 from conftest import LOOPBACK, OLDER, RAW, UserInterface, Warehouse, folder_of, serving
 from dagster._core.definitions.freshness import FreshnessState
-from dagster._core.errors import SensorExecutionError
 from dagster._core.events import StepMaterializationData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
@@ -379,10 +378,10 @@ def test_a_blocked_refresh_is_told_to_all_once_and_a_failing_alert_is_seen_and_r
         assert not mine.success and not blocked.success
 
         for words in ("CMHS_ALERT_URL answered 302", "CMHS_ALERT_URL answered 503"):
-            with pytest.raises(SensorExecutionError) as failed:
+            with pytest.raises(alerts.NotDelivered) as failed:
                 tick()
-            assert words in str(failed.value.__cause__)
-            assert address not in str(failed.value.__cause__)
+            assert words in str(failed.value)
+            assert address not in str(failed.value)
         assert blocked.run_id in tick().skip_message
         assert "No refresh was blocked" in tick().skip_message
 
