@@ -7,6 +7,7 @@ suites. Does not: what the checks say (dbt_project, expectations).
 """
 
 import json
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -232,7 +233,11 @@ def _reason(unique_id: str, message: str) -> str:
     """Why dbt could not build something; of respondents' tables only the kind of error."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip() and not line.strip().startswith(">")]
     if unique_id.startswith("seed.") or lines[0].startswith("Compilation Error"):
-        return textwrap.shorten(" ".join(lines[1:] or lines), 300)
+        # A row of the corrections may quote a form.
+        words = " ".join(line for line in lines[1:] or lines if not line.startswith("Original Line"))
+        if unique_id.endswith(".corrections"):
+            words = re.sub(r"\"[^\"]*\"|'[^']*'", "...", words)
+        return textwrap.shorten(words, 300)
     kind = lines[-1 if len(lines) == 1 else 1].split(":")[0]
     return f"{kind}; its SQL, in dbt/compiled beside the warehouse, says more when it is run by hand."
 

@@ -22,7 +22,9 @@ from orchestration.release import notes_of
 from orchestration.report.lineage import DATA
 from orchestration.settings import DBT_PROJECT_DIR
 from orchestration.warehouse import connect
-from tests.torture.survey import read_rows, write_rows
+from orchestration.wave.received import landed
+from orchestration.wave.rehearsal import Rehearsal
+from tests.torture.survey import read_rows, review_deliveries, write_rows
 
 FORMS, SAMPLED, SPSS = "2013/hand_2013.csv", "2013/hand_2013_sampled.csv", "2014/hand_2014.sav"
 COLUMNS = (
@@ -134,6 +136,7 @@ def mended(hand_worked: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> 
     warehouse = hand_worked.copy(tmp_path_factory.mktemp("corrections") / "mended")
     plant(warehouse)
     write_corrections(warehouse, CORRECTIONS)
+    review_deliveries(warehouse.settings)
     warehouse.refresh()
     return warehouse
 
@@ -348,3 +351,28 @@ def test_right_rows_are_not_refused_and_no_text_is_told(judged: tuple[dict[str, 
     assert "survey_year 2013, file_role responses, raw_column" in problem
     # What a correction looks for may be somebody's words or record number.
     assert all(text not in rows for text in ("first copy", "T09", "88", "trustcode"))
+
+
+def test_a_text_with_white_space_around_it_is_refused_and_not_told(hand_worked: Warehouse, tmp_path: Path) -> None:
+    warehouse = hand_worked.copy(tmp_path / "spaces")
+    spaced = CORRECTIONS[0] | {"found": " secret", "condition_column": "RecNo", "condition_value": f"{RECORD} "}
+    write_corrections(warehouse, [spaced])
+    with landed(warehouse.settings, [2013]) as connection:
+        rows = Rehearsal(connection, warehouse.settings, [2013]).check("every_text_is_plain")
+
+    assert sorted((row["seed"], row["column_name"], row["cell"]) for row in rows) == [
+        ("corrections", "condition_value", None),
+        ("corrections", "found", None),
+    ]
+
+
+def test_a_row_that_is_no_row_is_refused_without_its_words() -> None:
+    message = (
+        "Runtime Error in seed corrections\n  Invalid Input Error: CSV Error on Line: 5\n"
+        "  Original Line: a,2013,secretword,0105,soon\n"
+        '  Error when converting column "reviewed_on". Could not convert string "soon" to \'DATE\''
+    )
+    result = {"unique_id": "seed.cmhs.corrections", "status": "error", "message": message}
+    said = gate.without_values({"results": [result]})["results"][0]["message"]
+    assert "CSV Error on Line: 5" in said
+    assert not any(text in said for text in ("secretword", "0105", "soon"))

@@ -4,6 +4,8 @@
 -- depends_on: {{ ref('exclusion_reasons') }} {{ ref('published_figures') }} {{ ref('revisions') }} {{ ref('expected_rows') }}
 -- depends_on: {{ ref('trust_mergers') }} {{ ref('guideline_statements') }} {{ ref('guideline_items') }} {{ ref('corrections') }}
 -- depends_on: {{ ref('drafts') }}
+{#- What a correction looks for may be one person's answer or record number: it is not shown. -#}
+{%- set of_persons = ['found', 'condition_value', 'replacement'] -%}
 {%- set columns = [] -%}
 {%- if execute -%}
     {%- for seed in graph.nodes.values() | selectattr('resource_type', 'equalto', 'seed') | sort(attribute='name') -%}
@@ -16,7 +18,7 @@
     select
         '{{ column.seed }}' as seed,
         '{{ column.name }}' as column_name,
-        {{ column.name }} as cell,
+        {{ 'cast(null as string)' if column.seed == 'corrections' and column.name in of_persons else column.name }} as cell,
         'it has invisible characters or line breaks, or white space around it: type it anew' as what_to_do
     from {{ column.relation }}
     where {{ not_plain(column.name) }}
