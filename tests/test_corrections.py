@@ -238,7 +238,7 @@ def test_a_number_of_another_wave_tells_nothing_of_it(hand_worked: Warehouse, me
 
     assert {row["correction"] for wave in of_2014["waves"] for row in wave["corrections"]} == {"labels_for_codes"}
     assert [wave["corrections"] for wave in clean["waves"]] == [[]]
-    assert "corrected" not in in_words(clean)
+    assert "known errors of these columns" not in in_words(clean)
 
 
 def test_a_corrected_column_is_made_of_its_raw_column_its_condition_and_the_correction(mended: Warehouse) -> None:
