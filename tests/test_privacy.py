@@ -163,7 +163,7 @@ class Ending:
     in_model: tuple[str, str] | None = None
 
 
-RECORD = "{{ raw_text((variable.record or {}).raw_column) }} as record"
+RECORD = "{{ raw_text((variable.record or {}).raw_column, corrected) }} as record"
 ENDINGS = {
     "it publishes": Ending(
         [
