@@ -237,7 +237,7 @@ YEAR = click.argument("year", type=click.IntRange(1000, 9999))
 @click.option(
     "--provenance",
     type=click.Choice(["synthetic", "deposit"]),
-    help="Made up or of real people; by default as the registered files.",
+    help="Made up or of real people; by default deposit where the registered files are, else it has to be said.",
 )
 @click.option(
     "--role",
@@ -284,6 +284,7 @@ def register_files(
     for file in added:
         click.echo(f"  {file.path}  {file.role}, {file.format}, {file.encoding}, {file.bytes:,} bytes")
         click.echo(f"      SHA-256 {file.sha256}")
+        click.echo(f"      {file.provenance}, licence {file.licence or 'not named'}")
     click.echo(f"\nNext: cmhs wave init {year}")
 
 

@@ -27,6 +27,7 @@ import make_raw
 Row = dict[str, str]
 # What a respondent wrote: never in a seed or in a message.
 WORDS = "please tell nobody of my sister"
+MADE_UP = ("--provenance", "synthetic")
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -224,7 +225,7 @@ def deliver(survey: Warehouse, rows: pd.DataFrame, labels: Row, values: dict[str
         },
         missing_ranges={column: [997, 998, 999] for column in rows if column.startswith("q") and column[1:].isdigit()},
     )
-    ran = run(survey, "register", "2015", str(path))
+    ran = run(survey, "register", "2015", str(path), *MADE_UP)
     assert ran.exit_code == 0, ran.output
 
 
@@ -444,7 +445,7 @@ def test_somebodys_answers_in_place_of_a_header_are_not_written_down(small_files
     registry = (small_files.raw_dir / "registry.csv").read_bytes()
 
     path = small_files.raw_dir / "2015" / "answers.csv"
-    assert run(small_files, "register", "2015", str(path), "--role", "responses").exit_code == 0
+    assert run(small_files, "register", "2015", str(path), "--role", "responses", *MADE_UP).exit_code == 0
     ran = run(small_files, "init", "2015")
 
     assert "Most columns of the responses file of wave 2015 have no letter in their names" in ran.output
@@ -452,7 +453,7 @@ def test_somebodys_answers_in_place_of_a_header_are_not_written_down(small_files
     # Names that are like none of before may be answers, too: only their places are told.
     (small_files.raw_dir / "registry.csv").write_bytes(registry)
     path = small_files.raw_dir / "2015" / "unlike.csv"
-    assert run(small_files, "register", "2015", str(path), "--role", "responses").exit_code == 0
+    assert run(small_files, "register", "2015", str(path), "--role", "responses", *MADE_UP).exit_code == 0
     ran = run(small_files, "init", "2015")
     assert ran.exit_code == 0 and "number 1, number 2" in ran.output and "a1" not in ran.output
 
@@ -624,7 +625,7 @@ def delivered(tmp_path: Path) -> Iterator[Warehouse]:
 def test_registering_the_files_of_a_wave_gives_the_rows_that_were_written_by_hand(delivered: Warehouse) -> None:
     files = sorted(str(path) for path in (delivered.raw_dir / "2013").iterdir())
 
-    ran = run(delivered, "register", "2013", *files, "--json")
+    ran = run(delivered, "register", "2013", *files, *MADE_UP, "--json")
 
     assert ran.exit_code == 0, ran.output
     by_hand = read_rows(FIXTURES / "hand_worked" / "raw" / "registry.csv")
@@ -640,7 +641,7 @@ def test_registering_the_files_of_a_wave_gives_the_rows_that_were_written_by_han
 
 def refused(survey: Warehouse, *arguments: str) -> str:
     before = contents(survey.raw_dir)
-    ran = run(survey, "register", *arguments)
+    ran = run(survey, "register", *(() if "--provenance" in arguments else MADE_UP), *arguments)
     assert ran.exit_code == 1, ran.output
     assert contents(survey.raw_dir) == before
     return ran.output
@@ -681,11 +682,32 @@ def test_the_first_files_of_all_need_licence_and_provenance(delivered: Warehouse
     spss = str(delivered.raw_dir / "2014" / "hand_2014.sav")
 
     assert "Say which with --licence" in refused(delivered, "2014", spss)
-    ran = run(delivered, "register", "2014", spss, "--licence", "MIT (made up)", "--provenance", "synthetic")
+    ran = run(delivered, "register", "2014", spss, "--licence", "MIT (made up)", *MADE_UP)
 
     assert ran.exit_code == 0, ran.output
     text = io.StringIO(registry.read_text(encoding="utf-8"))
     assert [row["path"] for row in csv.DictReader(text)] == ["2014/hand_2014.sav"]
+
+
+def test_no_file_is_taken_for_made_up_because_the_others_are(delivered: Warehouse) -> None:
+    registry = delivered.raw_dir / "registry.csv"
+    before = contents(delivered.raw_dir)
+    files = [str(path) for path in (delivered.raw_dir / "2013").iterdir()]
+
+    silent = run(delivered, "register", "2013", *files)
+
+    assert silent.exit_code == 1
+    assert "The provenance of the new files is not known: the registered files are synthetic" in silent.output
+    assert "say --provenance synthetic" in silent.output and "docs/operations.md, Real deposits" in silent.output
+    assert contents(delivered.raw_dir) == before
+    # Files beside deposits are deposits, under the same licence. Made up, as everything here.
+    deposit = registry.read_text(encoding="utf-8").replace(",synthetic", ",deposit")
+    registry.write_text(deposit, encoding="utf-8")
+    ran = run(delivered, "register", "2013", *files)
+    assert ran.exit_code == 0, ran.output
+    rows = read_rows(registry)
+    assert [row["provenance"] for row in rows] == ["deposit"] * 4
+    assert ran.output.count(f"deposit, licence {rows[-1]['licence']}") == 3
 
 
 def test_a_registry_that_a_spreadsheet_saved_keeps_its_line_ends(delivered: Warehouse) -> None:
@@ -693,7 +715,7 @@ def test_a_registry_that_a_spreadsheet_saved_keeps_its_line_ends(delivered: Ware
     saved = b"\xef\xbb\xbf" + registry.read_bytes().replace(b"\n", b"\r\n").removesuffix(b"\r\n")
     registry.write_bytes(saved)
 
-    ran = run(delivered, "register", "2013", *(str(path) for path in (delivered.raw_dir / "2013").iterdir()))
+    ran = run(delivered, "register", "2013", *MADE_UP, *(str(path) for path in (delivered.raw_dir / "2013").iterdir()))
 
     assert ran.exit_code == 0, ran.output
     header, *lines = registry.read_bytes().split(b"\r\n")

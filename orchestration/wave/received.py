@@ -35,7 +35,7 @@ def registered(settings: Settings, wave: int) -> list[RawFile]:
     waves = ", ".join(str(year) for year in sorted({file.wave for file in files}))
     raise Refusal(
         f"No file of wave {wave} is registered; registered are {waves}.",
-        [f"Put its files below {settings.raw_dir} and run `cmhs wave register {wave} FILE...`."],
+        [f"Put its files below {settings.raw_dir} and run `cmhs wave register {wave} --provenance ... FILE...`."],
     )
 
 

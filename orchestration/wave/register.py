@@ -36,12 +36,14 @@ def register(
     """Add the files of a wave to registry.csv and return their rows, as they were added.
 
     Role, format and encoding are told from the files; licence and provenance are those of the rows that are there,
-    where these have one. Every file is read as a refresh will read it. Raises Refusal, with the registry as it was,
-    where one cannot be read, is registered, lies elsewhere, or has a role of which the wave has a file.
+    where these have one, but that a file is synthetic has to be said. Every file is read as a refresh will read it.
+    Raises Refusal, with the registry as it was, where one cannot be read, is registered, lies elsewhere, or has a role
+    of which the wave has a file.
     """
     there = read_registry(settings.registry) if settings.registry.exists() else []
+    # No registry holds files of two provenances, so that a licence is taken over from files of the same one alone.
     licence = licence if licence is not None else _common(there, "licence", "--licence")
-    provenance = provenance if provenance is not None else _common(there, "provenance", "--provenance")
+    provenance = provenance if provenance is not None else _provenance(there)
     _demand_new(settings, wave, paths, there)
     files = [
         RawFile(
@@ -90,6 +92,21 @@ def _common(files: Sequence[RawFile], field: str, option: str) -> str:
         rows = f"the registered files have {', '.join(found)}" if found else "no file is registered yet"
         raise Refusal(f"The {field} of the new files is not known: {rows}.", [f"Say which with {option}."])
     return str(found[0])
+
+
+def _provenance(there: Sequence[RawFile]) -> str:
+    """That of the registered files where they are deposits: a deposit must never be taken for a made-up file."""
+    found = _common(there, "provenance", "--provenance")
+    if found == "synthetic":
+        raise Refusal(
+            "The provenance of the new files is not known: the registered files are synthetic, which is not assumed of "
+            "others.",
+            [
+                "If they are made up, say --provenance synthetic.",
+                "A deposit belongs in a folder of its own (CMHS_RAW_DIR): docs/operations.md, Real deposits.",
+            ],
+        )
+    return found
 
 
 def _demand_new(settings: Settings, wave: int, paths: Sequence[Path], there: Sequence[RawFile]) -> None:
