@@ -123,6 +123,7 @@ def test_purge_removes_what_a_deposit_left_and_keeps_the_deposit(small: Warehous
         ["wave"],
         ["wave", "register"],
         ["wave", "init"],
+        ["wave", "check"],
     ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
