@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from conftest import CCHS_DATA, FIXTURES, RAW, ROOT, SEEDS, Warehouse
 
 from orchestration.cli import main
+from orchestration.wave.additions import with_rows
 from orchestration.wave.guess import Column, Guess, guess
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -458,6 +459,57 @@ def test_somebodys_answers_in_place_of_a_header_are_not_written_down(small_files
     assert ran.exit_code == 0 and "number 1, number 2" in ran.output and "a1" not in ran.output
 
 
+def with_semicolons(text: str) -> str:
+    return text.replace(",", ";")
+
+
+def without_year(text: str) -> str:
+    return text.replace("\n2014,", "\n,")
+
+
+def cut_short(text: str) -> str:
+    return text.rstrip("\n") + "\n2015,Hand-worked\n"
+
+
+def a_wave_twice(text: str) -> str:
+    return text.rstrip("\n") + "\n" + text.splitlines()[-1] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("seed", "fault", "said"),
+    [
+        ("waves", with_semicolons, "waves.csv has the columns survey_year;wave_label"),
+        ("question_map", with_semicolons, "question_map.csv has the columns survey_year;question_id"),
+        ("drafts", lambda _: "", "drafts.csv has the columns ; expected survey_year, seed"),
+        ("waves", without_year, "waves.csv line 3: survey_year is no year"),
+        ("key_variables", without_year, ": survey_year is no year"),
+        ("waves", cut_short, "waves.csv line 4 has not "),
+        ("waves", a_wave_twice, "waves.csv has 2 rows of wave 2014"),
+    ],
+)
+def test_a_seed_that_is_not_the_table_it_should_be_is_refused(
+    small_files: Warehouse, seed: str, fault: Callable[[str], str], said: str
+) -> None:
+    registry = small_files.raw_dir / "registry.csv"
+    registry.write_text(registry.read_text(encoding="utf-8").replace("\n2014,2014/", "\n2015,2014/"), encoding="utf-8")
+    path = small_files.seeds_dir / f"{seed}.csv"
+    path.write_text(fault(path.read_text(encoding="utf-8")), encoding="utf-8")
+    before = contents(small_files.seeds_dir)
+
+    ran = run(small_files, "init", "2015")
+
+    assert ran.exit_code == 1
+    assert said in ran.output and "Traceback" not in ran.output
+    assert contents(small_files.seeds_dir) == before
+
+
+def test_a_blank_line_in_a_seed_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "genders.csv"
+    path.write_text("gender,label\n\na,A\n\nc,C\n\n", encoding="utf-8")
+
+    assert with_rows(path, [{"gender": "b", "label": "B"}]) == b"gender,label\n\na,A\nb,B\n\nc,C\n\n"
+
+
 @pytest.fixture
 def small_files(tmp_path: Path) -> Warehouse:
     """Files and crosswalk of the hand-worked survey, to change; nothing is built."""
@@ -674,6 +726,9 @@ def test_a_file_that_cannot_be_read_is_not_registered(delivered: Warehouse) -> N
     path.write_bytes(path.read_bytes().replace(b"\nT01,", b"\nT01,,,", 1))
 
     assert "cells; the header has" in refused(delivered, "2013", str(path))
+    path = delivered.raw_dir / "2013" / "unclosed.csv"
+    path.write_text('a,"b,c\n' + "1,2,3\n" * 30_000, encoding="utf-8")
+    assert "The header of unclosed.csv cannot be read: " in refused(delivered, "2013", str(path))
 
 
 def test_the_first_files_of_all_need_licence_and_provenance(delivered: Warehouse) -> None:

@@ -28,7 +28,7 @@ def with_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> bytes:
         reader = csv.reader(lines, strict=True)
         header = [name.removeprefix("\ufeff") for name in next(reader, [])]
         places = [(reader.line_num, [""] * len(header))]
-        places += [(reader.line_num, cells) for cells in reader]
+        places += [(reader.line_num, cells) for cells in reader if cells]  # A blank line is no row.
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refusal(f"{path.name} is not a UTF-8 CSV file: {error}.") from None
     for row in rows:

@@ -88,7 +88,8 @@ def init(settings: Settings, wave: int) -> Drafted:
     """Draft the crosswalk of a wave from the last one that it describes, and write it into the seeds.
 
     Every drafted row gets a line in drafts.csv; no row that is there is changed. Raises Refusal, with all files as they
-    were, where the crosswalk has rows of the wave already, describes a later one or none, or where files are missing.
+    were, where the crosswalk has rows of the wave already, describes a later one, none or one twice, or where files are
+    missing.
     """
     registered(settings, wave)
     before = _before(settings, wave)
@@ -145,6 +146,11 @@ def _before(settings: Settings, wave: int) -> int:
         raise Refusal(
             f"Wave {wave} cannot be drafted: only one after the last wave of the crosswalk can, and {last}.",
             ["Add its rows by hand: docs/crosswalk.md, Adding a wave."],
+        )
+    if (rows := described.count(max(described))) > 1:
+        raise Refusal(
+            f"Wave {wave} cannot be drafted: waves.csv has {rows} rows of wave {max(described)}.",
+            ["Remove all but one of them."],
         )
     return max(described)
 

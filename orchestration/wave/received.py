@@ -7,11 +7,12 @@ comparing the two (check) or guessing one from the other (guess, draft).
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import Refusal
 from orchestration.registry import RawFile, read_registry
-from orchestration.settings import Settings
+from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.warehouse import identifier
 from orchestration.wave.guess import Column, Kind
 
@@ -61,19 +62,48 @@ def landed(settings: Settings, waves: Sequence[int]) -> "Iterator[duckdb.DuckDBP
         yield connection
 
 
+@cache
+def described_seeds() -> dict[str, Any]:
+    """The seeds that crosswalk.yml describes, by name."""
+    import yaml  # type: ignore[import-untyped]
+
+    path = DBT_PROJECT_DIR / "models" / "crosswalk" / "crosswalk.yml"
+    return {seed["name"]: seed for seed in yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)["seeds"]}
+
+
 def seed_rows(settings: Settings, seed: str, wave: int | None = None) -> list[Row]:
     """The rows of a seed of the crosswalk as text, of one wave only where it is given.
 
-    Raises Refusal where the seed is missing or no UTF-8 CSV file.
+    Raises Refusal where the seed is missing, no UTF-8 CSV file or not the table that crosswalk.yml describes, or where
+    a row that is about a wave does not say about which.
     """
     path = settings.seeds_dir / f"{seed}.csv"
+    described = described_seeds()[seed]
+    columns = list(described["config"]["column_types"])
+    of_a_wave = any(c["name"] == "survey_year" and "not_null" in c.get("data_tests", []) for c in described["columns"])
+    rows: list[Row] = []
+    problems = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or []
+            if sorted(header) != sorted(columns):
+                raise Refusal(
+                    "The crosswalk cannot be read.",
+                    [f"{path.name} has the columns {', '.join(header)}; expected {', '.join(columns)}, with commas."],
+                )
+            for row in reader:
+                if None in row or None in row.values():
+                    problems.append(f"{path.name} line {reader.line_num} has not {len(columns)} cells.")
+                elif of_a_wave and not row["survey_year"].strip().isdecimal():
+                    problems.append(f"{path.name} line {reader.line_num}: survey_year is no year: fill it in.")
+                rows.append(row)
     except FileNotFoundError:
         raise Refusal(f"The crosswalk has no {path.name}; expected it in {settings.seeds_dir}.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refusal(f"{path.name} is not a UTF-8 CSV file: {error}.") from None
+    if problems:
+        raise Refusal("The crosswalk cannot be read.", problems)
     return [row for row in rows if wave is None or row["survey_year"] == str(wave)]
 
 

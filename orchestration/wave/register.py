@@ -161,7 +161,13 @@ def _role_of(path: Path) -> str:
     if form not in DELIMITERS:
         return named[0] if named and named[0] != "codebook" else "responses"
     text = path.read_bytes().decode("cp1252" if _encoding_of(path) == "windows-1252" else "utf-8-sig")
-    header = next(csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[form]), [])
+    try:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[form]), [])
+    except csv.Error as error:
+        raise Refusal(
+            f"The header of {path.name} cannot be read: {error}.",
+            ["Is a quote in its first line not closed? Ask for the file again."],
+        ) from None
     if [name.strip().lower() for name in header] == CODEBOOK_HEADER:
         return "codebook"
     if named and named[0] != "codebook":
