@@ -18,6 +18,7 @@ from conftest import CCHS_DATA, FIXTURES, RAW, SEEDS, Warehouse
 from test_faults import Plant, Row, add, drop, in_seed, put, read_rows, write_rows
 
 from orchestration.cli import main
+from orchestration.errors import Refusal
 from orchestration.ingest import unite_waves
 from orchestration.registry import sha256_of
 from orchestration.wave.check import HEADINGS, SHOWN, Checked, Entry, check
@@ -183,6 +184,12 @@ def drawn_none(rows: list[Row]) -> None:
 
 
 W15 = {"survey_year": "2015"}
+# Made up; as the seed has it, but for what is corrected.
+CORRECTION = W15 | {
+    "correction": "made_up", "file_role": "responses", "raw_column": "q1", "found": "1", "condition_column": "",
+    "condition_value": "", "action": "set_missing", "replacement": "", "reason": "the scanner", "source": "a letter",
+    "reviewer": "A. Reviewer", "reviewed_on": "2026-11-25",
+}  # fmt: skip
 Q1 = W15 | {"question_id": "in_charge_known"}
 # What is planted; the level of the entry that must name it; words that it must have; the wave that is checked.
 FAULTS: dict[str, tuple[Plant, str, list[str]] | tuple[Plant, str, list[str], int]] = {
@@ -420,6 +427,21 @@ FAULTS: dict[str, tuple[Plant, str, list[str]] | tuple[Plant, str, list[str], in
         "blocks",
         ["support_work", "expected_rows.csv: 2015,support_work,"],
     ),
+    "a correction of a column that is not there": (
+        add("corrections", **CORRECTION | {"raw_column": "q99"}),
+        "blocks",
+        ["corrections.csv", "correction made_up", "q99", "the file has no such column"],
+    ),
+    "a correction under a condition that there is not": (
+        add("corrections", **CORRECTION | {"condition_column": "trustt", "condition_value": "T01"}),
+        "blocks",
+        ["corrections.csv", "correction made_up", "no column of the name in condition_column"],
+    ),
+    "a correction of nothing": (
+        add("corrections", **CORRECTION | {"found": "88"}),
+        "blocks",
+        ["corrections.csv", "correction made_up", "it matches no row of the file"],
+    ),
     "a drafted row that nobody has reviewed": (
         add(
             "drafts", **W15, seed="question_map", row="overall_experience", certainty="likely", score="97",
@@ -449,6 +471,41 @@ def test_the_wave_without_a_fault_has_nothing_to_look_at(three_waves: Warehouse)
     assert found.wave_before == 2014
     assert found.counts == {"blocks": 0, "look": 0, "know": 1}
     assert "45 persons of 3 trusts count" in found.entries[0].found
+
+
+def test_corrected_texts_are_what_is_looked_at(survey: Warehouse) -> None:
+    in_file(FORMS, lambda rows: (every("q1", {"3": "77"})(rows), every("outcome", {"3": "lost"})(rows)))(survey)
+    mended = [
+        {"correction": "boxes", "raw_column": "Q1", "found": "77", "replacement": "3"},
+        {"correction": "outcomes", "raw_column": "outcome", "found": "lost", "replacement": "3"},
+    ]
+    for cells in mended:
+        add("corrections", **CORRECTION | cells | {"action": "replace"})(survey)
+
+    found = checked(survey)
+
+    assert [text_of(entry) for entry in found.entries if entry.level != "know"] == []
+    assert "45 persons of 3 trusts count" in found.entries[-1].found
+
+
+@pytest.mark.parametrize("wrong", [{"raw_column": "q99"}, {"condition_column": "trustt"}, {"file_role": "sampled"}])
+@pytest.mark.parametrize("wave", ["2014", "2015"])
+def test_a_correction_with_a_slip_leaves_the_rest_of_the_list(survey: Warehouse, wave: str, wrong: Row) -> None:
+    add("corrections", **CORRECTION | wrong | {"survey_year": wave})(survey)
+
+    found = checked(survey)
+
+    assert found.counts == {"blocks": int(wave == "2015"), "look": 0, "know": 1}
+    assert "45 persons of 3 trusts count" in found.entries[-1].found
+
+
+def test_what_the_database_says_of_a_query_is_not_shown(survey: Warehouse) -> None:
+    with landed(survey.settings, [2015]) as connection:
+        rehearsal = Rehearsal(connection, survey.settings, [2015])
+        with pytest.raises(Refusal) as refused:
+            rehearsal.query(f"select cast('{CANARY}' as integer)")
+
+    assert str(refused.value) == "The query of the crosswalk fails on these files (ConversionException)."
 
 
 @pytest.mark.parametrize("wave", [2013, 2014])

@@ -74,7 +74,7 @@ class Rehearsal:
 
     def check(self, name: str) -> list[Found]:
         """The rows that a check of dbt_project/tests returns: none where it would pass."""
-        return self._rows(self._template(DBT_PROJECT_DIR / "tests" / f"{name}.sql").render())
+        return self._rows(self._template(DBT_PROJECT_DIR / "tests" / f"{name}.sql").render(), f"the check {name}")
 
     def checks(self) -> dict[str, set[str]]:
         """The checks of dbt_project/tests, each with the models and raw tables of people that it names, if any.
@@ -187,10 +187,16 @@ class Rehearsal:
                 [f"{path.name} line {line}: a cell has not the type of its column ({kinds})." for line in lines],
             )
 
-    def _rows(self, sql: str) -> list[Found]:
-        result = self.connection.execute(sql)
-        names = [column[0] for column in result.description]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    def _rows(self, sql: str, what: str = "the crosswalk") -> list[Found]:
+        import duckdb
+
+        try:
+            result = self.connection.execute(sql)
+            names = [column[0] for column in result.description]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        except duckdb.Error as error:
+            # What the database says may quote an answer.
+            raise Refusal(f"The query of {what} fails on these files ({type(error).__name__}).") from None
 
     def _template(self, path: Path) -> "jinja2.Template":
         return self._environment.get_template(path.relative_to(DBT_PROJECT_DIR).as_posix())
