@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from conftest import CCHS_DATA, FIXTURES, RAW, ROOT, SEEDS, Warehouse
 
 from orchestration.cli import main
-from orchestration.wave.additions import with_rows
+from orchestration.wave.additions import with_rows, write
 from orchestration.wave.guess import Column, Guess, guess
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -501,6 +501,35 @@ def test_a_seed_that_is_not_the_table_it_should_be_is_refused(
     assert ran.exit_code == 1
     assert said in ran.output and "Traceback" not in ran.output
     assert contents(small_files.seeds_dir) == before
+
+
+def test_a_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    kept, link = tmp_path / "kept" / "genders.csv", tmp_path / "genders.csv"
+    kept.parent.mkdir()
+    kept.write_bytes(b"old")
+    link.symlink_to(kept)
+
+    write({link: b"new"})
+
+    assert link.is_symlink() and kept.read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["genders.csv", "genders.csv", "kept"]
+
+
+def test_a_file_that_was_not_there_is_not_there_where_it_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.replace
+
+    def fail_at_the_second(self: Path, target: Path) -> Path:
+        if target.name == "second.csv":
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        write({tmp_path / "first.csv": b"1", tmp_path / "second.csv": b"2"})
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_blank_line_in_a_seed_is_no_row(tmp_path: Path) -> None:

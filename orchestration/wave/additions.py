@@ -55,20 +55,26 @@ def with_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def write(files: Mapping[Path, bytes]) -> None:
-    """Put the files in place of those that are there. Where one cannot be written all stay as they were."""
-    before = {path: path.read_bytes() for path in files}
-    aside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
+    """Put the files in place of those that are there, if any. Where one cannot be written all stay as they were."""
+    # A link stays one: what it leads to is replaced.
+    places = {path.resolve(): content for path, content in files.items()}
+    before = {path: path.read_bytes() if path.exists() else None for path in places}
+    aside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in places}
     switched: list[Path] = []
     try:
-        for path, content in files.items():
+        for path, content in places.items():
             aside[path].write_bytes(content)
-            shutil.copymode(path, aside[path])
-        for path in files:
+            if before[path] is not None:
+                shutil.copymode(path, aside[path])
+        for path in places:
             switched.append(path)
             aside[path].replace(path)
     except BaseException:
         for path in switched:
-            path.write_bytes(before[path])
+            if (old := before[path]) is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(old)
         raise
     finally:
         for path in aside.values():

@@ -79,8 +79,6 @@ def register(
     if problems := [problem for file in files if (problem := problem_of_file(settings.raw_dir, file))]:
         raise Refusal(f"Wave {wave} was not read.", problems)
     _demand_readable(settings, [file for file in registered if file.wave == wave])
-    if not settings.registry.exists():
-        settings.registry.touch()
     additions.write({settings.registry: content})
     return files
 
