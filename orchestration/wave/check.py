@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestration.errors import Refusal
 from orchestration.registry import RawFile
 from orchestration.settings import EXPECTATIONS_DIR, Settings
+from orchestration.wave.draft import next_wave
 from orchestration.wave.received import Row, landed, registered, seed_rows, wave_before
 from orchestration.wave.rehearsal import Found, Rehearsal
 from orchestration.wave.shifts import Share, clear, standard_errors
@@ -462,24 +463,12 @@ def _said(look: _Look, row: Found) -> str:
 
 
 def _unregistered_wave(look: _Look, row: Found) -> Found:
-    lines = [_line("waves", *_next_wave(look, last).values()) for last in look.rows("waves", look.before)]
+    roles = {file.role for file in look.files}
+    lines = [_line("waves", *next_wave(last, look.wave, roles).values()) for last in look.rows("waves", look.before)]
     missing = "add its row" in row["what_to_do"]
     return {"found": f"wave {look.wave}", "add": tuple(lines) if missing else ()} | (
         {"to_do": "add its row: here that of the wave before; go through every cell"} if missing and lines else {}
     )
-
-
-def _next_wave(look: _Look, last: Row) -> Row:
-    """A row of waves like that of the wave before."""
-    roles = {file.role for file in look.files}
-    frame = last["sample_frame"]
-    year = last["age_reference_year"]
-    return last | {
-        "survey_year": str(look.wave),
-        "wave_label": last["wave_label"].replace(str(look.before), str(look.wave)),
-        "age_reference_year": str(int(year) + look.wave - int(last["survey_year"])) if year else year,
-        "sample_frame": "apart" if "sampled" in roles else "in_file" if frame == "apart" else frame,
-    }
 
 
 def _unmapped_column(look: _Look, row: Found) -> Found:
@@ -856,7 +845,7 @@ def _make_buildable(look: _Look) -> Iterator[Entry]:
         if last := look.rehearsal.query(f"select * from crosswalk.waves where survey_year = {before or 0}"):
             [texts] = look.rows("waves", before)[:1]
             row = last[0] | {"survey_year": wave}
-            row |= {"sample_frame": _next_wave(look, texts)["sample_frame"]}
+            row |= {"sample_frame": next_wave(texts, wave, {file.role for file in look.files})["sample_frame"]}
             if row["age_reference_year"] is not None and before:
                 row["age_reference_year"] += wave - before
         else:

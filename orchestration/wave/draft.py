@@ -6,7 +6,7 @@ comparing columns (guess), writing files (additions), judging a crosswalk that a
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -122,6 +122,18 @@ def init(settings: Settings, wave: int) -> Drafted:
     paths = {settings.seeds_dir / f"{seed}.csv": cells for seed, cells in by_seed.items() if cells}
     additions.write({path: additions.with_rows(path, cells) for path, cells in paths.items()})
     return Drafted(wave, before, rows, undecided)
+
+
+def next_wave(last: Row, wave: int, roles: Collection[str]) -> Row:
+    """A row of waves like that of an earlier wave, with its years moved on, for a wave with files of these roles."""
+    moved = wave - int(last["survey_year"])
+    year, frame = last["age_reference_year"], last["sample_frame"]
+    return last | {
+        "survey_year": str(wave),
+        "wave_label": re.sub(r"\b[0-9]{4}\b", lambda found: str(int(found[0]) + moved), last["wave_label"]),
+        "age_reference_year": str(int(year) + moved) if year.isdecimal() else year,
+        "sample_frame": "apart" if "sampled" in roles else "in_file" if frame == "apart" else frame,
+    }
 
 
 def _before(settings: Settings, wave: int) -> int:
@@ -331,16 +343,10 @@ class _Drafting:
     def _waves(self) -> Iterator[Draft]:
         [row] = self.seed("waves", self.before)
         evidence = [f"copied from {self.before} with the year moved on"]
-        moved = int(self.wave) - int(self.before)
-        cells = row | {
-            "survey_year": self.wave,
-            "wave_label": re.sub(r"\b[0-9]{4}\b", lambda year: str(int(year[0]) + moved), row["wave_label"]),
-        }
-        if row["age_reference_year"].isdecimal():
-            cells["age_reference_year"] = str(int(row["age_reference_year"]) + moved)
+        roles = {file.role for file in registered(self.settings, int(self.wave))}
+        cells = next_wave(row, int(self.wave), roles)
         outcome = next((match for role, match in self.keys if match.described["variable"] == "outcome"), None)
-        if any(file.role == "sampled" for file in registered(self.settings, int(self.wave))):
-            cells["sample_frame"] = "apart"
+        if "sampled" in roles:
             evidence.append("sample_frame by its file of role sampled")
         elif row["sample_frame"] == "apart":
             cells["sample_frame"] = "in_file" if outcome and len(outcome.new.shares) > 1 else "none"
