@@ -16,7 +16,8 @@ from orchestration.errors import Refusal
 from orchestration.registry import RawFile
 from orchestration.settings import EXPECTATIONS_DIR, Settings
 from orchestration.wave.draft import next_wave
-from orchestration.wave.received import Row, landed, registered, seed_rows, wave_before
+from orchestration.wave.guess import alike, plain
+from orchestration.wave.received import Row, in_one_line, landed, registered, seed_rows, wave_before
 from orchestration.wave.rehearsal import Found, Rehearsal
 from orchestration.wave.shifts import Share, clear, standard_errors
 
@@ -31,7 +32,7 @@ HEADINGS: dict[Level, str] = {
 }
 # Of a long list so many are printed; --json has all.
 SHOWN = 8
-# Labels of one question differ by a word or two from wave to wave (rapidfuzz, 0 to 100) ...
+# Labels of one question differ by a word or two from wave to wave (guess.alike, 0 to 100) ...
 ALIKE = 60
 # ... and a label that is that much closer to another question probably is its label.
 CLOSER = 15
@@ -330,7 +331,7 @@ class _Look:
                     continue
                 last = self.label_of(self.before or 0, role, row["raw_column"])
                 same_name = row["raw_column"].strip().lower() == name.strip().lower()
-                score = _alike(label, last) if label and last else 100.0 if same_name else 0.0
+                score = alike(label, last) if label and last else 100.0 if same_name else 0.0
                 if score >= SAME and (score, same_name) > best[:2]:
                     best = (score, same_name, seed, row)
         return best[2], best[3]
@@ -353,12 +354,12 @@ class _Look:
             for row in self.rows(name, self.wave)
             if row.get("file_role", "responses") == role
         }
-        alike = [
-            (_alike(label, column["label"]), column["raw_column"])
+        scored = [
+            (alike(label, column["label"]), column["raw_column"])
             for name, column in self.columns[self.wave, role].items()
             if label and column["label"] and name not in known
         ]
-        score, name = max(alike, default=(0, ""))
+        score, name = max(scored, default=(0, ""))
         return str(name) if score >= SAME else None
 
     def line_of_option(self, question: str, code: str, option: Found | None) -> tuple[str, str]:
@@ -387,7 +388,7 @@ class _Look:
         for row in self.rows("key_codes", self.before):
             if (row["file_role"], row["variable"]) == (role, variable):
                 _, last = labels.get(row["code"], ("", ""))
-                if _letters(last) == _letters(label) if last and label else row["code"] == code and not (last or label):
+                if plain(last) == plain(label) if last and label else row["code"] == code and not (last or label):
                     return row["value"]
         return None
 
@@ -557,7 +558,7 @@ def _missing_verdict(look: _Look, row: Found) -> Found:
         earlier
         and later
         and earlier["wording_version"] == later["wording_version"]
-        and _letters(earlier["wording"]) == _letters(later["wording"])
+        and plain(earlier["wording"]) == plain(later["wording"])
     )
     line = _line("comparability", question, *years, *(("true", "same wording") if same else (OPEN, OPEN)))
     return {"found": f"{question}, from {years[0]} to {years[1]}", "add": (line,)}
@@ -641,9 +642,9 @@ def _labels_of_columns(look: _Look) -> Iterator[Entry]:
         label = look.label_of(look.wave, "responses", row["raw_column"])
         if not label:
             continue
-        own = max((_alike(label, name) for name in names[question]), default=0.0)
+        own = max((alike(label, name) for name in names[question]), default=0.0)
         other, closest = max(
-            ((q, max(_alike(label, name) for name in names[q])) for q in names if q != question and names[q]),
+            ((q, max(alike(label, name) for name in names[q])) for q in names if q != question and names[q]),
             key=lambda found: found[1],
             default=("", 0.0),
         )
@@ -775,8 +776,8 @@ def _drift(look: _Look, question: str, now: dict[str, Found], before: dict[str, 
     offered = [option for option in options if option["treatment"] in OFFERED]
     last_offered = [last for last in last_options if last["treatment"] in OFFERED]
     for option in list(offered):
-        if alike := [last for last in last_offered if _meaning(last) == _meaning(option)]:
-            last = alike[0]
+        if reworded := [last for last in last_offered if _meaning(last) == _meaning(option)]:
+            last = reworded[0]
             offered.remove(option)
             last_offered.remove(last)
             yield Entry(
@@ -1082,25 +1083,11 @@ def _moved_shares(look: _Look) -> Iterator[Entry]:
 def _in_one_line(entry: Entry) -> Entry:
     """An entry without what a label may hold that a terminal would act on."""
 
-    def plain(text: str) -> str:
-        return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
     return replace(
         entry,
-        where=plain(entry.where),
-        found=plain(entry.found),
-        expected=plain(entry.expected),
-        to_do=plain(entry.to_do),
-        add=tuple((file, plain(line)) for file, line in entry.add),
+        where=in_one_line(entry.where),
+        found=in_one_line(entry.found),
+        expected=in_one_line(entry.expected),
+        to_do=in_one_line(entry.to_do),
+        add=tuple((file, in_one_line(line)) for file, line in entry.add),
     )
-
-
-def _letters(label: str) -> str:
-    return "".join(character for character in label.lower() if character.isalnum())
-
-
-def _alike(one: str, other: str) -> float:
-    """How alike two labels are, from 0 to 100, whatever the order of their words."""
-    from rapidfuzz import fuzz, utils
-
-    return fuzz.token_sort_ratio(one, other, processor=utils.default_process)
