@@ -29,6 +29,7 @@ from orchestration.lock import writer_lock
 from orchestration.records import in_postgresql, open_records, set_aside_damaged_records
 from orchestration.release import notes_of
 from orchestration.settings import DAGSTER_YAML, ROOT
+from tests.torture.survey import review_deliveries
 
 DEPLOYMENT = ROOT / "deployment"
 BIN = Path(sys.executable).parent
@@ -388,6 +389,7 @@ def test_runs_of_the_ui_wait_for_each_other_and_the_command_is_told_who_writes(
     before = folder_of(served).name
     registry = served.raw_dir / "registry.csv"
     registry.write_text(registry.read_text().replace(",,1,", ",,2,"))
+    review_deliveries(served.settings)
     with services(served, tmp_path) as ui:
         first = launch(ui)
         wait_for(lambda: statuses(ui)[first] in ("STARTING", "STARTED"))
