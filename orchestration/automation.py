@@ -4,15 +4,17 @@ Belongs here: what starts a run and who hears of its failure. Does not: what a r
 """
 
 import json
+import time
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
 from orchestration import alerts
 from orchestration.errors import Refusal
-from orchestration.lock import holder_of
+from orchestration.lock import fail_dead_runs, holder_of, tags_of_command
 from orchestration.registry import RawFile, problem_of_file, read_registry, sha256_of, unregistered
 from orchestration.release import current, last_published, notes_of
 from orchestration.retry import STARTED_BY
@@ -130,13 +132,18 @@ def _registry_of(settings: Settings, release_id: str | None) -> str | None:
 TOLD = "alert"
 ALL = "all"
 LOOKED_AT = 50
+# Dagster gives a tick a minute, and telling of one run may take two times alerts.SECONDS: none is begun after these.
+BEGIN_WITHIN_SECONDS = 15
+# A failure may be written down a little later than the time it bears; the cursor keeps so far behind.
+LATE_SECONDS = 60
 
 
 def failure_sensor(settings: Settings) -> dg.SensorDefinition:
     """Tells of each refresh that was started in Dagster and failed: in its log, and by what `alerts` is told to use.
 
     A sensor of Dagster's own kind for failures would go on to the next one where telling fails. This one fails
-    itself, so that it is seen, and tells those it did not reach at the next tick.
+    itself, so that it is seen, and tells those it did not reach at the next tick. It also finds the runs that nobody
+    saw fail, since they ended with the machine or with the database.
     """
 
     @dg.sensor(
@@ -145,31 +152,38 @@ def failure_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Says which step and which check kept a refresh that was started here from being published: in its log, "
-            "and to CMHS_ALERT_COMMAND and CMHS_ALERT_URL. Fails, and tries again at the next tick, where these fail."
+            "and to CMHS_ALERT_COMMAND and CMHS_ALERT_URL. Fails, and tries again at the next tick, where these fail. "
+            "A run whose process is gone, which would keep the others waiting, counts as failed after three minutes."
         ),
     )
     def refresh_blocked(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        for run_id in fail_dead_runs(context.instance, settings.warehouse):
+            context.log.info(f"Dagster run {run_id} ended unheard: it counts as failed now")
         if context.cursor is None:
             context.update_cursor(datetime.now(UTC).isoformat())
             return dg.SkipReason("From now on.")
+        # In the order in which they failed; one that was tried comes last, since its tag was written since.
         records = context.instance.get_run_records(
             dg.RunsFilter(
                 job_name=refresh_job.name,
                 statuses=[dg.DagsterRunStatus.FAILURE],
-                created_after=datetime.fromisoformat(context.cursor),
+                updated_after=datetime.fromisoformat(context.cursor),
             ),
             limit=LOOKED_AT,
+            order_by="update_timestamp",
+            ascending=True,
         )
         told, problems = [], []
-        for record in reversed(records):
+        past = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
+        for record in takewhile(lambda record: _settled(record.dagster_run), records):
+            if record.update_timestamp < past:
+                context.update_cursor(record.update_timestamp.isoformat())
+        begun = time.monotonic()
+        for record in records:
             run = record.dagster_run
-            # A run that is started again by hand has the tags of the run before.
-            ours = f"{run.run_id[:8]}: "
-            of, _, names = run.tags.get(TOLD, "").partition(ours)
-            done = names.split(", ") if names and not of else []
-            # Who typed the command was told; what the daemon starts again has not failed yet.
-            if ALL in done or STARTED_BY in run.tags or run.tags.get("dagster/will_retry") == "true":
+            if _settled(run):
                 continue
+            done = _told(run)
             refusal = refusal_of(context.instance, run.run_id)
             stays = current(settings)
             text = alerts.document(
@@ -185,12 +199,31 @@ def failure_sensor(settings: Settings) -> dg.SensorDefinition:
             if set(ways) <= set(done):
                 done.append(ALL)
                 told.append(run.run_id)
-            context.instance.add_run_tags(run.run_id, {TOLD: ours + ", ".join(done)})
+            context.instance.add_run_tags(run.run_id, {TOLD: _of(run) + ", ".join(done)})
+            if time.monotonic() - begun > BEGIN_WITHIN_SECONDS:
+                break
         if problems:
             raise alerts.NotDelivered(" ".join(problems))
         return dg.SkipReason(f"Told of {', '.join(told)}." if told else "No refresh was blocked since the last tick.")
 
     return refresh_blocked
+
+
+def _of(run: dg.DagsterRun) -> str:
+    """How the tag of a run begins: a run that is started again by hand has the tags of the run before."""
+    return f"{run.run_id[:8]}: "
+
+
+def _told(run: dg.DagsterRun) -> list[str]:
+    """Who was told of a run."""
+    of, _, names = run.tags.get(TOLD, "").partition(_of(run))
+    return names.split(", ") if names and not of else []
+
+
+def _settled(run: dg.DagsterRun) -> bool:
+    """Whether nobody is to be told of a failed run, or nobody any more."""
+    # Who typed the command was told; what the daemon starts again has not failed yet.
+    return ALL in _told(run) or STARTED_BY in tags_of_command(run) or run.tags.get("dagster/will_retry") == "true"
 
 
 def refusal_of(instance: dg.DagsterInstance, run_id: str) -> Refusal:

@@ -152,13 +152,8 @@ def ui(read_only: bool, port: int) -> None:
     settings = Settings.from_environment()
     settings.export()
     settings.prepare()
-    if not read_only:
-        from orchestration.refresh import fail_dead_runs
-
-        for run_id in fail_dead_runs(settings):
-            click.echo(f"Dagster run {run_id} ended with the machine, or with the UI before: it counts as failed now")
-    elif in_postgresql(settings.dagster_home):
-        # That it is down is said in words, before a process of Dagster's says it in a traceback.
+    if not read_only or in_postgresql(settings.dagster_home):
+        # That they cannot be used is said in words, before a process of Dagster's says it in a traceback.
         with open_records(settings.dagster_home):
             pass
     where = ["-w", str(ROOT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]

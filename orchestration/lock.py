@@ -10,9 +10,9 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -25,6 +25,16 @@ from orchestration.warehouse import set_aside_if_damaged
 LOCATION = "cmhs"
 WAREHOUSE = "warehouse"
 LEFT_OVER_SECONDS = 3600
+# A run takes the lock within seconds of its beginning; on a slow machine Dagster may need a minute to start it.
+WITHOUT_LOCK_SECONDS = 180
+
+
+def tags_of_command(run: dg.DagsterRun) -> Mapping[str, str]:
+    """The tags that the command line may have given a run; none of a run that is another one done again.
+
+    Dagster passes on the tags of the run before, which somebody else started.
+    """
+    return run.tags if run.parent_run_id is None else {}
 
 
 @contextmanager
@@ -85,20 +95,25 @@ def _end_orphan(warehouse: Path) -> None:
 MAX_RETRIES = "dagster/max_retries"
 
 
-def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str, warehouse: Path) -> list[dg.DagsterRun]:
-    """Runs that Dagster still takes for running although another one holds the lock of this warehouse.
+def _runs_that_ended_unheard(
+    instance: dg.DagsterInstance, holder: str, warehouse: Path, before: datetime | None = None
+) -> list[dg.DagsterRun]:
+    """Runs that Dagster still takes for running although they do not hold the lock of this warehouse; with `before`
+    only those of which it heard nothing since.
 
     They would keep the queue of runs waiting for ever.
-    """
+    """  # fmt: skip
     # A run of the UI that has not started may be about to; one of the command line starts as soon as it is there.
     running = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    if before:
+        running.append(dg.DagsterRunStatus.STARTING)
     begun = [*running, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
     return [
         run
-        for run in instance.get_runs(filters=dg.RunsFilter(statuses=begun))
+        for run in instance.get_runs(filters=dg.RunsFilter(statuses=begun, updated_before=before))
         if run.run_id != holder
         and (
-            run.tags.get(WAREHOUSE) == str(warehouse)
+            tags_of_command(run).get(WAREHOUSE) == str(warehouse)
             or (
                 run.status in running
                 and run.remote_job_origin is not None
@@ -109,13 +124,19 @@ def _runs_that_ended_unheard(instance: dg.DagsterInstance, holder: str, warehous
 
 
 def fail_dead_runs(instance: dg.DagsterInstance, warehouse: Path) -> list[str]:
-    """Have Dagster take runs for failed whose processes are gone, nobody holding the lock; their ids.
+    """Have Dagster take runs for failed that began three minutes ago while nobody holds the lock; their ids.
 
     Its daemon then starts those of the UI again. Does nothing where somebody holds the lock: he does it himself.
     """
-    failed = []
-    with suppress(Busy), writer_lock(state_dir_of(warehouse), "looking for runs that are gone"):
-        for dead in _runs_that_ended_unheard(instance, "", warehouse):
+    failed: list[str] = []
+    before = datetime.now(UTC) - timedelta(seconds=WITHOUT_LOCK_SECONDS)
+    # Who has the lock for this keeps others from writing, so it is not taken for nothing.
+    if not _runs_that_ended_unheard(instance, "", warehouse, before):
+        return failed
+    state_dir = state_dir_of(warehouse)
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with suppress(Busy), writer_lock(state_dir, "looking for runs that are gone"):
+        for dead in _runs_that_ended_unheard(instance, "", warehouse, before):
             instance.report_run_failed(dead, "Its process is gone: nobody holds its lock.")
             failed.append(dead.run_id)
     return failed

@@ -38,7 +38,7 @@ from orchestration.comparison import (
 from orchestration.errors import Refusal
 from orchestration.ingest import waves_read
 from orchestration.lineage import lineage_of_build
-from orchestration.lock import WriterLock, writer_lock
+from orchestration.lock import WriterLock, tags_of_command, writer_lock
 from orchestration.progress import tell
 from orchestration.registry import sha256_of
 from orchestration.release import (
@@ -629,7 +629,7 @@ def release_asset(settings: Settings) -> dg.AssetsDefinition:
     )
     def release(context: dg.AssetExecutionContext, writer_lock: WriterLock) -> dg.MaterializeResult:
         with tried_again(context):
-            folder = publish(settings, force=context.run.tags.get(FORCE_TAG) == "true")
+            folder = publish(settings, force=tags_of_command(context.run).get(FORCE_TAG) == "true")
         notes = notes_of(folder)
         # By these the run of a release is found in Dagster's UI.
         tags = {"release": notes["release_id"], "git_commit": notes["git_commit"], "waves": notes["waves"]}

@@ -77,18 +77,6 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     return folder if same and not verify(folder) else None
 
 
-def fail_dead_runs(settings: Settings) -> list[str]:
-    """Have Dagster take runs for failed whose processes are gone, nobody holding the warehouse's lock; their ids.
-
-    They would keep its queue waiting for ever. Raises Refusal where its records cannot be used.
-    """
-    from orchestration import lock
-    from orchestration.records import open_records
-
-    with open_records(settings.dagster_home) as instance:
-        return lock.fail_dead_runs(instance, settings.warehouse)
-
-
 def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Refreshed:
     tell("starting Dagster")
     import dagster as dg

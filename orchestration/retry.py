@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from orchestration.errors import Busy
+from orchestration.lock import tags_of_command
 from orchestration.registry import PASSING
 
 # The tag of a run that somebody started by typing a command, and waits for.
@@ -28,6 +29,6 @@ def tried_again(context: dg.AssetExecutionContext) -> Iterator[None]:
         yield
     except (Busy, OSError) as trouble:
         passes = isinstance(trouble, Busy) or trouble.errno in PASSING
-        if not passes or STARTED_BY in context.run.tags:
+        if not passes or STARTED_BY in tags_of_command(context.run):
             raise
         raise dg.RetryRequested(max_retries=TIMES, seconds_to_wait=SECONDS) from trouble

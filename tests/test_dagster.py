@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 import sqlalchemy
-from conftest import LOOPBACK, OLDER, RAW, UserInterface, Warehouse, folder_of, serving
+from conftest import LOOPBACK, OLDER, RAW, SEEDS, UserInterface, Warehouse, folder_of, serving
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.events import StepMaterializationData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
@@ -396,6 +396,63 @@ def test_a_blocked_refresh_is_told_to_all_once_and_a_failing_alert_is_seen_and_r
     assert datetime.fromisoformat(alert["at"]).utcoffset() == timedelta(0)
 
 
+@pytest.fixture
+def nothing_yet(tmp_path: Path) -> Settings:
+    """Of a warehouse that was never refreshed."""
+    return Warehouse(tmp_path / "nothing", RAW, SEEDS).settings
+
+
+def test_no_failed_run_is_overlooked_or_told_of_twice(nothing_yet: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others failed since, of which nobody is told; a run done again has the tags of the one before."""
+    monkeypatch.setattr("orchestration.automation.LOOKED_AT", 2)
+    monkeypatch.setattr("orchestration.automation.LATE_SECONDS", 0)
+    told: list[str] = []
+    monkeypatch.setattr(alerts, "channels", lambda settings: {"list": told.append})
+    sensor, cursor = failure_sensor(nothing_yet), datetime(2000, 1, 1, tzinfo=UTC).isoformat()
+    typed = {STARTED_BY: "cmhs refresh"}
+    job = dg.GraphDefinition(name="refresh").to_job()
+    with dg.instance_for_test() as instance:
+
+        def failed(**of: Any) -> str:
+            run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, **of)
+            instance.report_run_failed(run)
+            return run.run_id
+
+        def tick() -> None:
+            nonlocal cursor
+            with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+                sensor.evaluate_tick(context)
+                cursor = context.cursor or ""
+
+        expected = [failed(), failed()]
+        first = failed(tags=typed)
+        expected.append(failed(tags=typed, parent_run_id=first, root_run_id=first))
+        for _ in range(5):
+            failed(tags=typed)
+        expected.append(failed())
+        for _ in range(8):
+            tick()
+    assert [json.loads(text)["run_id"] for text in told] == expected
+
+
+def test_a_tick_that_tells_begins_with_no_other_run_when_its_time_is_up(
+    nothing_yet: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster ends a tick after a minute, and forgets what it did."""
+    monkeypatch.setattr("orchestration.automation.BEGIN_WITHIN_SECONDS", 0)
+    told: list[str] = []
+    monkeypatch.setattr(alerts, "channels", lambda settings: {"list": told.append})
+    job = dg.GraphDefinition(name="refresh").to_job()
+    with dg.instance_for_test() as instance:
+        for _ in range(2):
+            instance.report_run_failed(instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED))
+        before = datetime(2000, 1, 1, tzinfo=UTC).isoformat()
+        for times in (1, 2):
+            with dg.build_sensor_context(instance=instance, cursor=before) as context:
+                failure_sensor(nothing_yet).evaluate_tick(context)
+            assert len(told) == times
+
+
 def test_an_alert_names_no_place_and_no_words_that_nobody_looked_at(small: Warehouse) -> None:
     with small.active() as settings:
         held = Refusal(
@@ -504,18 +561,29 @@ def test_a_step_is_tried_again_for_what_passes_by_itself_and_for_nothing_else(
             assert len(instance.all_logs(run.run_id, of_type=starts)) == tries, trouble
 
 
-def test_a_run_that_ended_with_the_machine_counts_as_failed_when_the_ui_starts(small: Warehouse) -> None:
-    settings = small.settings
+def test_a_run_that_ended_with_the_machine_counts_as_failed_a_while_later(
+    nothing_yet: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = nothing_yet
     settings.prepare()
     with dg.instance_for_test() as instance:
         ours = {"warehouse": str(settings.warehouse)}
         job = dg.GraphDefinition(name="refresh").to_job()
         gone = instance.create_run_for_job(job, tags=ours, status=dg.DagsterRunStatus.STARTED)
+        # The UI may not have put it into the queue yet.
+        again = instance.create_run_for_job(
+            job, tags=ours, status=dg.DagsterRunStatus.NOT_STARTED, parent_run_id=gone.run_id, root_run_id=gone.run_id
+        )
+        # It may be about to take it.
+        assert fail_dead_runs(instance, settings.warehouse) == []
+        monkeypatch.setattr("orchestration.lock.WITHOUT_LOCK_SECONDS", 0)
         with writer_lock(settings.state_dir, "a run that lives"):
             assert fail_dead_runs(instance, settings.warehouse) == []
-        assert fail_dead_runs(instance, settings.warehouse) == [gone.run_id]
-        found = instance.get_run_by_id(gone.run_id)
-        assert found is not None and found.status == dg.DagsterRunStatus.FAILURE
+        with dg.build_sensor_context(instance=instance) as context:
+            failure_sensor(settings).evaluate_tick(context)
+        for run, status in ((gone, dg.DagsterRunStatus.FAILURE), (again, dg.DagsterRunStatus.NOT_STARTED)):
+            found = instance.get_run_by_id(run.run_id)
+            assert found is not None and found.status == status
 
 
 # ---------------------------------------------------------------------------------------- one writer
