@@ -6,6 +6,7 @@ Belongs here: connections and content hashes. Does not: what the tables mean.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,11 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
         connection = duckdb.connect(str(path), read_only=read_only, config=_CONFIGURATION)
     except (duckdb.Error, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise (Busy if HELD in reason else Refusal)(
+        if held := HELD in reason:
+            # DuckDB also names the program with its folder, and its user; an alert may leave the machine.
+            process = re.search(r"\(PID \d+\)", reason)
+            reason = " ".join(["another program has it open", *([process[0]] if process else [])]) + "."
+        raise (Busy if held else Refusal)(
             f"The warehouse {path} cannot be opened: {reason}",
             [
                 "If another program has it open, close it there (readers use the published file instead).",

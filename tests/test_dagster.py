@@ -478,6 +478,23 @@ def test_an_alert_names_no_place_and_no_words_that_nobody_looked_at(small: Wareh
     assert said == ["ValueError in quotes_somebody: its words are in Dagster's UI."]
 
 
+def test_a_warehouse_that_another_program_has_open_is_refused_by_that_programs_number_alone(
+    nothing_yet: Settings,
+) -> None:
+    nothing_yet.prepare()
+    holds = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, str(nothing_yet.warehouse)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout and other.stdout.readline() == b"held\n"
+        with pytest.raises(Busy) as refused, connect(nothing_yet.warehouse):
+            pass
+        other.communicate()
+    assert refused.value.headline == (
+        f"The warehouse {nothing_yet.warehouse} cannot be opened: another program has it open (PID {other.pid})."
+    )
+
+
 def test_whom_to_tell_is_refused_where_it_cannot_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, text in (("CMHS_ALERT_URL", "ftp://example.org/secret"), ("CMHS_ALERT_COMMAND", "mail 'secret")):
         with monkeypatch.context() as context, pytest.raises(Refusal) as refused:
