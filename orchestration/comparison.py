@@ -46,6 +46,8 @@ RESTATED_TABLES = {
 # The step from the first wave to the last one is another one with each new wave.
 ROWS_MAY_GO = ("changes",)
 ROWS_SHOWN = 3
+# Of a checksum, so many tell which file is meant.
+DIGITS = 12
 EXAMPLES_SHOWN = 5
 
 
@@ -304,7 +306,7 @@ class Redelivery:
             return "the wave has no files any more"
 
         def shown(file: Mapping[str, str] | None) -> str:
-            return f"edition {file['edition']} ({file['sha256'][:12]}...)" if file else "none"
+            return f"edition {file['edition']} ({file['sha256'][:DIGITS]}...)" if file else "none"
 
         roles = [role for role in sorted({*self.before, *self.after}) if _differs(self, role)]
         return "; ".join(
@@ -312,6 +314,11 @@ class Redelivery:
             f"{shown(self.before.get(role))} -> {shown(self.after.get(role))}"
             for role in roles
         )
+
+    @property
+    def digits(self) -> list[str]:
+        """The first digits of the checksums of the files that are there now and other ones; a review repeats them."""
+        return [file["sha256"][:DIGITS] for role, file in sorted(self.after.items()) if _differs(self, role)]
 
 
 def _differs(of: Redelivery, role: str) -> bool:
@@ -339,9 +346,15 @@ def redelivered(earlier: Path, sources: Sequence[Mapping[str, Any]]) -> list[Red
 
 
 def allows_delivery(revision: Mapping[str, str], redelivery: Redelivery) -> bool:
-    """Whether a row of the revisions seed is about all files of this wave; it names no question and no response."""
-    return revision["survey_year"] == str(redelivery.survey_year) and not (
-        revision["question_id"] or revision["response"]
+    """Whether a row of the revisions seed is about these very files of this wave.
+
+    It names no question and no response, and its reason holds the first digits of each new checksum: who reviewed
+    one delivery has not seen the next.
+    """
+    return (
+        revision["survey_year"] == str(redelivery.survey_year)
+        and not (revision["question_id"] or revision["response"])
+        and all(digits in revision["reason"] for digits in redelivery.digits)
     )
 
 

@@ -298,6 +298,11 @@ def _history(revisions: Sequence[Mapping[str, str]], earlier: Path | None, aside
     return replace(found, restatements=reviewed(restated(earlier, aside, tolerance), ours, found.gone))
 
 
+def _files(redelivery: Redelivery) -> list[str]:
+    """How a review names the files that it is about; none where there is no new one."""
+    return [f"(files {' '.join(redelivery.digits)})"] if redelivery.digits else []
+
+
 def _by_question(restatements: Sequence[Restatement]) -> list[tuple[tuple[int, str], list[Restatement]]]:
     def key(restatement: Restatement) -> tuple[int, str]:
         return restatement.survey_year, restatement.question_id or ""
@@ -312,7 +317,7 @@ def _demand_continuity(settings: Settings, aside: Path, history: History) -> Non
         problems += [
             f"The files of wave {each.survey_year} are not those of release {earlier.name}: {each.sentence}. If "
             "that is meant, add this line to revisions.csv, with your words for those in capitals:\n"
-            f"    ,{each.survey_year},,{earlier.name},REASON,REVIEWER,YYYY-MM-DD"
+            f"    ,{each.survey_year},,{earlier.name},{' '.join(['REASON', *_files(each)])},REVIEWER,YYYY-MM-DD"
             for each in history.redeliveries
             if each.reason is None
         ]

@@ -80,10 +80,10 @@ def in_print_by(points: float, where: str = CELL) -> Callable[[Warehouse], None]
     return plant
 
 
-def allow(warehouse: Warehouse, row: str) -> None:
+def allow(warehouse: Warehouse, row: str, reason: str = "the deposit was re-issued") -> None:
     """A reviewed row, as if the last build had been made with it."""
     path = warehouse.seeds_dir / "revisions.csv"
-    path.write_text(path.read_text() + f"{row},the deposit was re-issued,A. Reviewer,2026-11-01\n")
+    path.write_text(path.read_text() + f"{row},{reason},A. Reviewer,2026-11-01\n")
     with warehouse.active() as settings:
         settings.prepare()
         fingerprint = fingerprint_of(settings, read_registry(settings.registry))
@@ -223,18 +223,21 @@ def file_of(inputs: list[dict[str, Any]], path: str) -> dict[str, Any]:
     return file
 
 
-DELIVERIES: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
+DELIVERIES: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str, str]] = {
     "other bytes": (
         lambda inputs: file_of(inputs, FORMS).update(sha256=OTHER_SHA256),
         f"responses {FORMS}: edition 1 ({'f' * 12}...) -> edition 1 (3cbf02500df3...)",
+        "3cbf02500df3",
     ),
     "another edition": (
         lambda inputs: file_of(inputs, FORMS).update(edition="0"),
         f"responses {FORMS}: edition 0 (3cbf02500df3...) -> edition 1 (3cbf02500df3...)",
+        "3cbf02500df3",
     ),
     "a file more": (
         lambda inputs: inputs.remove(file_of(inputs, SAMPLED)),
         f"sampled {SAMPLED}: none -> edition 1 (56e22718935c...)",
+        "56e22718935c",
     ),
 }
 
@@ -243,21 +246,22 @@ DELIVERIES: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
 def test_files_delivered_again_block_until_the_line_that_is_asked_for_is_there(
     superseded: Warehouse, delivery: str
 ) -> None:
-    change, words = DELIVERIES[delivery]
+    change, words, digits = DELIVERIES[delivery]
     in_print_of_files(superseded, change)
 
     [problem] = refusal_of(superseded).problems
 
     assert f"The files of wave 2013 are not those of release {OLDER}: {words}." in problem
     line = problem.splitlines()[-1].strip()
-    assert line == f",2013,,{OLDER},REASON,REVIEWER,YYYY-MM-DD"
-    allow(superseded, line.removesuffix(",REASON,REVIEWER,YYYY-MM-DD"))
+    reason = f"the deposit was re-issued (files {digits})"
+    assert line == f",2013,,{OLDER},REASON (files {digits}),REVIEWER,YYYY-MM-DD"
+    allow(superseded, f",2013,,{OLDER}", reason)
     folder = publish(superseded)
     [told] = release.notes_of(folder)["redelivered"]
-    assert (told["survey_year"], told["reason"], told["reviewer"]) == (2013, "the deposit was re-issued", "A. Reviewer")
+    assert (told["survey_year"], told["reason"], told["reviewer"]) == (2013, reason, "A. Reviewer")
     assert told["after"]["responses"]["edition"] == "1"
     readme = (folder / "README.txt").read_text()
-    assert f"wave 2013: {words}; the deposit was re-issued (A. Reviewer, 2026-11-01)" in readme
+    assert f"wave 2013: {words}; {reason} (A. Reviewer, 2026-11-01)" in readme
     assert release.verify(folder) == []
 
 
@@ -267,10 +271,21 @@ def test_a_file_that_only_moved_was_not_delivered_again(superseded: Warehouse) -
     assert release.notes_of(publish(superseded))["redelivered"] == []
 
 
-@pytest.mark.parametrize("revision", [f",2014,,{OLDER}", f"overall_experience,2013,,{OLDER}"])
-def test_a_review_of_a_delivery_is_for_its_wave_and_no_question(superseded: Warehouse, revision: str) -> None:
+@pytest.mark.parametrize(
+    ("revision", "reason"),
+    [
+        (f",2014,,{OLDER}", "re-issued (files 3cbf02500df3)"),
+        (f"overall_experience,2013,,{OLDER}", "re-issued (files 3cbf02500df3)"),
+        # It was written for the delivery before this one, or for no delivery that it names.
+        (f",2013,,{OLDER}", f"re-issued (files {'e' * 12})"),
+        (f",2013,,{OLDER}", "re-issued"),
+    ],
+)
+def test_a_review_of_a_delivery_is_for_these_files_of_its_wave_and_no_question(
+    superseded: Warehouse, revision: str, reason: str
+) -> None:
     in_print_of_files(superseded, lambda inputs: file_of(inputs, FORMS).update(edition="0"))
-    allow(superseded, revision)
+    allow(superseded, revision, reason)
 
     said = str(refusal_of(superseded))
 

@@ -86,7 +86,8 @@ def review_deliveries(settings: Settings) -> None:
             continue  # A damaged release is not held against anything.
         for again in found:
             row = dict.fromkeys(header.split(","), "") | {"survey_year": str(again.survey_year), "vintage": folder.name}
-            rows.append(row | {"reason": "delivered again", "reviewer": "A. Reviewer", "reviewed_on": "2026-11-01"})
+            reason = " ".join(["delivered again:", *again.digits])
+            rows.append(row | {"reason": reason, "reviewer": "A. Reviewer", "reviewed_on": "2026-11-01"})
     path.write_text(header + "\n", encoding="utf-8")
     if rows:
         write_rows(path, rows)
