@@ -157,13 +157,8 @@ class WriterLock(dg.ConfigurableResource):
         state_dir = state_dir_of(warehouse)
         state_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
-            try:
-                held.enter_context(writer_lock(state_dir, f"Dagster run {run.run_id if run else 'unknown'}"))
-            except Busy:
-                if context.instance and run:
-                    # No step of it failed, but it was refused: it did not die.
-                    context.instance.add_run_tags(run.run_id, {MAX_RETRIES: "0"})
-                raise
+            # A run of the UI that is refused here fails before any step, so Dagster's daemon queues it once more.
+            held.enter_context(writer_lock(state_dir, f"Dagster run {run.run_id if run else 'unknown'}"))
             _end_orphan(warehouse)
             shutil.rmtree(state_dir / TEMPORARY, ignore_errors=True)
             (state_dir / TEMPORARY).mkdir()

@@ -23,9 +23,10 @@ import dagster as dg
 import pandas as pd
 import pytest
 import sqlalchemy
+import yaml
 from conftest import LOOPBACK, OLDER, RAW, SEEDS, UserInterface, Warehouse, folder_of, serving
 from dagster._core.definitions.freshness import FreshnessState
-from dagster._core.events import StepMaterializationData
+from dagster._core.events import JobFailureData, RunFailureReason, StepMaterializationData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
@@ -44,7 +45,7 @@ from orchestration.publish import FRESHNESS, RELEASE_KEY
 from orchestration.records import quick_records
 from orchestration.registry import read_registry
 from orchestration.retry import STARTED_BY
-from orchestration.settings import ROOT, Settings
+from orchestration.settings import DAGSTER_YAML, ROOT, Settings
 from orchestration.warehouse import connect
 
 BIN = Path(sys.executable).parent
@@ -532,14 +533,53 @@ def test_a_release_that_is_older_than_a_year_and_a_bit_is_not_fresh(days: int, s
         assert instance.get_freshness_state_records([RELEASE_KEY])[RELEASE_KEY].freshness_state == state
 
 
-def test_a_run_whose_process_died_is_started_once_more_and_no_other(six_waves: Warehouse) -> None:
-    with six_waves.active(), dg.DagsterInstance.get() as instance:
-        assert instance.run_retries_enabled
-        assert instance.run_retries_max_retries == 1
-        assert not instance.run_retries_retry_on_asset_or_op_failure
+@dg.op
+def does_nothing() -> None:
+    pass
+
+
+# A job of the name of ours, as the daemon finds it in the code location, without what it does.
+THE_JOB_ALONE = dg.Definitions(jobs=[dg.GraphDefinition(name="refresh", node_defs=[does_nothing]).to_job()])
+
+
+def test_a_run_whose_process_died_is_started_once_more_and_no_other() -> None:
+    """By Dagster's own daemon, with the dagster.yaml that the warehouse writes."""
+    origin = InProcessCodeLocationOrigin(
+        LoadableTargetOrigin(python_file=__file__, attribute="THE_JOB_ALONE"), location_name="cmhs"
+    )
+    configuration = yaml.safe_load(DAGSTER_YAML.read_text())
+    with (
+        dg.instance_for_test(overrides=configuration) as instance,
+        WorkspaceProcessContext(instance, InProcessTestWorkspaceLoadTarget(origin)) as workspace,
+    ):
         assert instance.freshness_enabled
         assert EventLogConsumerDaemon.daemon_type() in instance.get_required_daemon_types()
         assert FreshnessDaemon.daemon_type() in instance.get_required_daemon_types()
+        [repository] = workspace.create_request_context().get_code_location("cmhs").get_repositories().values()
+        job = THE_JOB_ALONE.resolve_job_def("refresh")
+
+        def started() -> dg.DagsterRun:
+            return instance.create_run_for_job(
+                job,
+                status=dg.DagsterRunStatus.STARTED,
+                remote_job_origin=repository.get_full_job("refresh").get_remote_origin(),
+                job_code_origin=repository.get_full_job("refresh").get_python_origin(),
+            )
+
+        def daemon() -> list[dg.DagsterRun]:
+            """The runs that it started again."""
+            list(EventLogConsumerDaemon().run_iteration(workspace))
+            return [run for run in instance.get_runs() if run.parent_run_id]
+
+        assert daemon() == []
+        refused, died = started(), started()
+        instance.report_run_failed(refused, job_failure_data=JobFailureData(None, RunFailureReason.STEP_FAILURE))
+        assert daemon() == []
+        instance.report_run_failed(died)
+        [again] = daemon()
+        assert (again.parent_run_id, again.status) == (died.run_id, dg.DagsterRunStatus.QUEUED)
+        instance.report_run_failed(again)
+        assert daemon() == [instance.get_run_by_id(again.run_id)]
 
 
 def test_a_step_is_tried_again_for_what_passes_by_itself_and_for_nothing_else(
@@ -612,8 +652,8 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(small: Warehouse
     assert str(os.getpid()) in str(refused.value)
     assert "the first" in str(refused.value)
     with small.active(), dg.DagsterInstance.get() as instance:
-        # It did not die.
-        assert instance.get_runs(limit=1)[0].tags["dagster/max_retries"] == "0"
+        # Dagster's daemon has it wait for the other one to end, and starts it then: one of the UI, that is.
+        assert instance.get_runs(limit=1)[0].tags["dagster/will_retry"] == "true"
 
 
 def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(small: Warehouse) -> None:

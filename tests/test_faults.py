@@ -997,7 +997,7 @@ def test_a_fault_is_refused_again_until_what_the_refusal_asks_for_is_done(small:
     asked = re.search(rf"\n    ,2013,,{in_print},REASON (\(files [0-9a-f]{{12}}\)),REVIEWER,YYYY-MM-DD", restated)
     assert asked
     add("revisions", question_id="", survey_year="2013", response="", vintage=in_print,
-        reason=f"the deposit was re-issued {asked[1]}", reviewer="A. Reviewer", reviewed_on="2026-11-01")(small)  # fmt: skip
+        reason=f"re-issued {asked[1]}", reviewer="A. Reviewer", reviewed_on="2026-11-01")(small)  # fmt: skip
     add("revisions", question_id="support_work", survey_year="2013", response="", vintage=in_print,
         reason="a code was misread", reviewer="A. Reviewer", reviewed_on="2026-11-01")(small)  # fmt: skip
     assert small.refresh().changed
