@@ -22,6 +22,7 @@ from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.lock import WriterLock
 from orchestration.registry import read_registry
+from orchestration.retry import tried_again
 from orchestration.settings import Settings
 from orchestration.warehouse import connect, content_hash, identifier, tables_in
 
@@ -306,7 +307,7 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
     def expectation_suites(
         context: dg.AssetCheckExecutionContext, writer_lock: WriterLock
     ) -> Iterator[dg.AssetCheckResult]:
-        with connect(settings.warehouse) as warehouse:
+        with tried_again(context), connect(settings.warehouse) as warehouse:
             build = last_build(warehouse)
             outcomes = expectations.run_suites(warehouse)
             now = datetime.now(UTC).replace(tzinfo=None)

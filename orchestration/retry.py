@@ -20,7 +20,7 @@ SECONDS = 20.0
 
 
 @contextmanager
-def tried_again(context: dg.AssetExecutionContext) -> Iterator[None]:
+def tried_again(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Iterator[None]:
     """Have Dagster try a step again, three times, where somebody holds a lock or a disk on the network hiccups.
 
     Everything else is what it is: a refusal comes out the same again. A run of the command line is not kept waiting.
