@@ -161,7 +161,7 @@ def ui(read_only: bool, port: int) -> None:
     command = ["dagster-webserver", "--read-only", *where] if read_only else ["dagster", "dev", *where]
     os.chdir(ROOT)
     click.echo(f"http://127.0.0.1:{port}  (stop with Ctrl-C)")
-    # Dagster does at SIGTERM what it finds for SIGINT, and a shell has that ignored in what it starts in the background.
+    # Dagster does at SIGTERM what it finds for SIGINT, which a shell has ignored in what it starts in the background.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(command[0], command)
 
