@@ -53,7 +53,10 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
         demand_no_rollback(settings, fingerprint)
         from orchestration.lock import writer_lock
 
-        if published := _already_published(settings, fingerprint):
+        # A look at the warehouse would keep a run from opening it, so whoever looks has the lock.
+        with writer_lock(settings.state_dir, "looking whether anything changed"):
+            published = _already_published(settings, fingerprint)
+        if published:
             with suppress(Refusal), writer_lock(settings.published_dir, "clearing", of="the published folder"):
                 clear_unfinished(settings)
             return Refreshed(published, changed=False)

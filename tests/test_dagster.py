@@ -656,6 +656,19 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(small: Warehouse
         assert instance.get_runs(limit=1)[0].tags["dagster/will_retry"] == "true"
 
 
+def test_a_second_writer_does_not_touch_the_warehouse_of_the_first(
+    small: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open for reading, however briefly, it could not be opened by the first one's next step."""
+
+    def connect(*_: object, **__: object) -> None:
+        pytest.fail("the warehouse was opened")
+
+    monkeypatch.setattr("orchestration.warehouse.connect", connect)
+    with writer_lock(small.settings.state_dir, "the first"), pytest.raises(Refusal, match="the first"):
+        small.refresh()
+
+
 def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(small: Warehouse) -> None:
     """Otherwise it would keep the queue of runs waiting for ever."""
     ours = {"warehouse": str(small.settings.warehouse)}

@@ -62,12 +62,11 @@ def test_a_refresh_mends_what_a_killed_one_and_a_damaged_disk_left_while_readers
     reader = start_reader("own", settings.current_release / release.DATABASE, stop, pause=0.2)
     mark(lane, 2)
     first = lane.start()
-    lock = settings.state_dir / "writer.lock"
-    assert first.wait_until(lambda: lock.exists() and str(first.pid) in lock.read_text())
+    assert first.wait_for_lock(settings.state_dir), first.words
 
     code, words = lane.refresh()
 
-    assert code == 1
+    assert code == 1, first.words
     assert refused_by_the_lock(words, [first.pid]), words
     assert first.wait_until(lambda: MOMENTS["while dbt builds"].reached(lane, first))
     assert first.kill()

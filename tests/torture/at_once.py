@@ -39,8 +39,7 @@ def again_and_again(lane: Lane, seconds: float) -> tuple[list[str], list[str]]:
     edition = lane.new_edition()
     forget_parsed(lane)
     first = lane.start()
-    lock = lane.settings.state_dir / "writer.lock"
-    first.wait_until(lambda: lock.exists() and str(first.pid) in lock.read_text())
+    first.wait_for_lock(lane.settings.state_dir)
     others = []
     while first.running:
         other = lane.start("--force")

@@ -95,6 +95,15 @@ class Refresh:
         self.kill()
         raise TimeoutError("what was waited for did not come")
 
+    def wait_for_lock(self, state_dir: Path) -> bool:
+        """Wait until its Dagster run has the lock; False where the process ended before."""
+
+        def held() -> bool:
+            holder = (state_dir / "writer.lock").read_text()
+            return f'"pid": {self.pid}' in holder and "Dagster run" in holder
+
+        return self.wait_until(held)
+
     def kill(self, *, alone: bool = False) -> bool:
         """SIGKILL for the whole group, or for the process without its dbt; False where it had ended before."""
         if not self.running:
