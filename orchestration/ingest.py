@@ -83,6 +83,8 @@ def land_wave(
     columns in raw.variables and raw.value_labels; one row a file in raw.files, with the run that landed it.
     Raises Refusal where a file is missing, altered or cannot be read; the warehouse is then as it was.
     """
+    import duckdb
+
     connection.execute(SCHEMA)
     wave = files[0].wave
     if problems := [problem for file in files if (problem := problem_of_file(raw_dir, file))]:
@@ -117,7 +119,9 @@ def land_wave(
         mark_changed(connection)
         connection.commit()
     except BaseException:
-        connection.rollback()
+        # A commit that fails has ended the transaction itself.
+        with suppress(duckdb.TransactionException):
+            connection.rollback()
         raise
     return True
 
@@ -281,6 +285,8 @@ def _land_text(connection: "duckdb.DuckDBPyConnection", path: Path, file: RawFil
                 f"null_padding = false, columns = {{{names}}})",
                 [str(readable), DELIMITERS[file.format], quote, quote],
             )
+        except (duckdb.IOException, duckdb.TransactionException):
+            raise  # It is about the warehouse.
         except duckdb.Error as error:
             # DuckDB's message quotes the line; only its number may leave.
             line = re.search(r"Line:? (\d+)", str(error))

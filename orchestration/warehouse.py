@@ -32,7 +32,8 @@ HELD = "Could not set lock"
 def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPyConnection]":
     """Open the warehouse file for the length of a block; the file is the user's alone (0600).
 
-    Raises Busy where another program holds it, and Refusal where it is no DuckDB file.
+    Raises Busy where another program holds it, and Refusal where it is no DuckDB file or the disk does not take what is
+    written.
     """
     import duckdb
 
@@ -58,6 +59,11 @@ def connect(path: Path, *, read_only: bool = False) -> "Iterator[duckdb.DuckDBPy
         path.chmod(0o600)
     try:
         yield connection
+    except (duckdb.IOException, duckdb.TransactionException) as error:
+        raise Refusal(
+            f"The warehouse {path} could not be written ({type(error).__name__}).",
+            ["Make room (`df -h`, `ulimit -f`), then refresh."],
+        ) from None
     finally:
         connection.close()
 

@@ -1,6 +1,7 @@
 """Raw files are landed as received: every value as text, nothing recoded, nothing lost, nothing half done."""
 
 import hashlib
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -391,6 +392,29 @@ def test_a_failure_halfway_leaves_the_wave_as_it_was(warehouse: "duckdb.DuckDBPy
 
 
 # ---------------------------------------------------------------------------------------- all waves together
+
+
+@pytest.mark.parametrize("kib", [1, 64], ids=["while it is committed", "while it is written"])
+def test_a_warehouse_that_cannot_grow_is_refused_in_words_and_left_as_it_was(tmp_path: Path, kib: int) -> None:
+    first = registered(tmp_path, "first.csv", b"Id,Answer\n1,1\n", wave=2012)
+    content = "Id,Answer\n" + "".join(f"{number},{number % 7}\n" for number in range(200_000))
+    path, second = tmp_path / "warehouse.duckdb", registered(tmp_path, "second.csv", content.encode())
+    with connect(path) as connection:
+        land_wave(connection, tmp_path, [first])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    with pytest.raises(Refusal) as refused, connect(path) as connection:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + kib * 1024, hard))
+        try:
+            land_wave(connection, tmp_path, [second])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert f"The warehouse {path} could not be written" in str(refused.value)
+    assert "df -h" in str(refused.value)
+    with connect(path) as connection:
+        assert connection.execute("select survey_year, row_count from raw.files").fetchall() == [(2012, 1)]
+        assert landed(connection, "raw.responses_2012") == [(1, "1", "1")]
 
 
 def test_waves_stand_one_above_the_other_with_columns_matched_in_any_case(
