@@ -80,6 +80,22 @@ cross join (
     {{ return('case ' ~ text ~ ' ' ~ branches | join(' ') ~ ' end') }}
 {% endmacro %}
 
+{% macro number_of(column, values) -%}
+    case {{ column }}{% for value in values %} when {{ literal(value) }} then {{ loop.index }}{% endfor %} end
+{%- endmacro %}
+
+{% macro value_of(number, values) -%}
+    case {{ number }}{% for value in values %} when {{ loop.index }} then {{ literal(value) }}{% endfor %} end
+{%- endmacro %}
+
+{% macro cell(frame_gender, frame_age_band) -%}
+    case
+        when {{ frame_age_band }} = 'under_minimum' then 'under_minimum'
+        when {{ frame_age_band }} is null or {{ frame_gender }} is null then 'unknown'
+        else {{ frame_gender }} || ':' || {{ frame_age_band }}
+    end
+{%- endmacro %}
+
 {% macro age_band(variable, wave, bands, codes, corrections=[]) %}
     {%- if not variable -%}{{ return('cast(null as string)') }}{%- endif -%}
     {%- set text = raw_text(variable.raw_column, corrections) -%}

@@ -13,9 +13,8 @@ repeated as (
         trust,
         record
     from responses
-    where record is not null
     group by survey_year, trust, record
-    having count(*) > 1
+    having count(*) > 1 and record is not null
 
 ),
 

@@ -29,11 +29,6 @@ final as (
                 then 'not_eligible'
             when responses.questions_answered < waves.min_answered then 'not_useable'
         end as person_status,
-        case
-            when responses.frame_age_band = 'under_minimum' then 'under_minimum'
-            when responses.frame_age_band is null or responses.frame_gender is null then 'unknown'
-            else responses.frame_gender || ':' || responses.frame_age_band
-        end as cell,
         coalesce(responses.questionnaire_age_band, responses.frame_age_band, 'unknown') as age_band,
         coalesce(responses.questionnaire_gender, responses.frame_gender, 'unknown') as gender
     from responses

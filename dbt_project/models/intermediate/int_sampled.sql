@@ -41,10 +41,7 @@ apart as (
     select
         survey_year,
         trust,
-        case
-            when frame_age_band is null or frame_gender is null then 'unknown'
-            else frame_gender || ':' || frame_age_band
-        end as cell,
+        {{ cell('frame_gender', 'frame_age_band') }} as cell,
         outcome,
         persons
     from sampled

@@ -67,8 +67,9 @@ select
     {%- set given = [] %}
     {%- for question, raw_column in column.items() %}
     {%- set valid = [] %}
-    {%- for row in answers if row.survey_year == year and row.question_id == question %}{% do valid.append(literal(row.code)) %}{% endfor %}
-    {%- if valid %}{% do given.append('case when ' ~ raw_text(raw_column, corrected) ~ ' in (' ~ valid | join(', ') ~ ') then 1 else 0 end') %}{% endif %}
+    {#- An IN with a list becomes a join of its own for each question. #}
+    {%- for row in answers if row.survey_year == year and row.question_id == question %}{% do valid.append('when ' ~ literal(row.code) ~ ' then 1') %}{% endfor %}
+    {%- if valid %}{% do given.append('case ' ~ raw_text(raw_column, corrected) ~ ' ' ~ valid | join(' ') ~ ' else 0 end') %}{% endif %}
     {%- endfor %}
     {{ given | join('\n    + ') or '0' }} as questions_answered
 from {{ beside_corrections(source('raw', 'responses'), corrected) }}
