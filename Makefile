@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests build a few dozen small warehouses; in memory, where there is room, they do not wait for the disk.
 TEST_FOLDER := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000000 ] 2>/dev/null && echo /dev/shm)
 
-.PHONY: refresh test test-bi ui audit-ui check lock data reference benchmark torture clean
+.PHONY: refresh test test-bi ui audit-ui check lock data reference benchmark benchmark-scale torture clean
 
 refresh: .venv/installed ## run the whole job and print the headline figures
 	@$(BIN)/cmhs refresh
@@ -52,6 +52,10 @@ reference: .venv/installed ## make the reference values again (needs R with the 
 benchmark: .venv/installed ## how often intervals hold the truth, and what estimating costs (about 20 minutes)
 	$(BIN)/python benchmarks/simulation.py > benchmarks/simulation.md
 	$(BIN)/python benchmarks/estimation.py --folder data/benchmark > benchmarks/estimation.md
+
+benchmark-scale: .venv/installed ## one machine at up to a hundred million persons (half an hour, 3 GB of disk)
+	@mkdir -p data/benchmark
+	$(BIN)/python benchmarks/scale.py --folder data/benchmark > benchmarks/scale.md
 
 torture: .venv/installed ## kill, starve, damage and deceive refreshes, read during publications (some hours)
 	$(BIN)/python -m tests.torture.kills --refreshes 200 --releases 40 > benchmarks/kills.md
