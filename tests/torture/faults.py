@@ -1,6 +1,6 @@
 """Faults of the machine, tried for real: whatever happens, readers see a whole release, and the next refresh works.
 
-    python -m tests.torture.faults --seed 2017 [--only WORDS] [--folder DIRECTORY]
+    python -m tests.torture.faults --seed 2017 [--only WORDS] [--folder DIRECTORY] [--log FILE]
 
 Each fault meets a refresh that has something new to publish: a new edition of the raw files. A fault of the machine
 (no space, a limit, no right to write) strikes before the start or at a moment of the run and is taken away afterwards;
@@ -10,12 +10,13 @@ the old or the new, and nothing temporary or unfinished be left. Prints a table 
 """
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
-import time
-from collections import defaultdict
-from contextlib import nullcontext
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestration import release
@@ -40,7 +41,6 @@ from tests.torture.trial import (
     START,
     Fault,
     Missing,
-    Outcome,
     try_out,
 )
 
@@ -82,15 +82,32 @@ def all_faults(folder: Path, seed: int) -> list[Fault]:
     ]  # fmt: skip
 
 
-def torture(folder: Path, seed: int, flips: int, only: str) -> tuple[list[Outcome], dict[str, list[str]], list[str]]:
-    """Try everything in a lane below a folder: outcomes, endings of several at once, what was not tried."""
+@dataclass(frozen=True)
+class Tried:
+    """A fault and what came of it, as the log keeps it."""
+
+    kind: str
+    name: str
+    ended: str
+    words: str
+    problems: list[str]
+
+
+def torture(
+    folder: Path, seed: int, flips: int, only: str, done: set[tuple[str, str]], log: Callable[[Tried], None]
+) -> list[str]:
+    """Try everything that is not done yet, in a lane below a folder, and log each; what could not be tried."""
     raw_dir, seeds_dir = make_survey(folder / "survey")
     lane = Lane(folder / "lane", raw_dir, seeds_dir)
     code, words = lane.refresh()
     if code != 0:
         raise SystemExit(f"The survey cannot be refreshed at all:\n{words}")
     lane = lane.copy(folder / "own")
-    faults = [fault for fault in all_faults(folder, seed) if f"{fault.kind}, {fault.name}".startswith(only)]
+
+    def wanted(kind: str, name: str) -> bool:
+        return f"{kind}, {name}".startswith(only) and (kind, name) not in done
+
+    faults = [fault for fault in all_faults(folder, seed) if wanted(fault.kind, fault.name)]
     built = None
     if any(fault.alone for fault in faults):
         for _ in range(lane.keep_releases):
@@ -101,9 +118,8 @@ def torture(folder: Path, seed: int, flips: int, only: str) -> tuple[list[Outcom
         run.kill()
         built = lane.copy(folder / "built")
     sound = lane.copy(folder / "sound")
-    outcomes, missing = [], []
+    missing = []
     for number, fault in enumerate(faults):
-        started = time.monotonic()
         if fault.alone:
             assert built is not None
             shutil.rmtree(lane.folder)
@@ -113,36 +129,30 @@ def torture(folder: Path, seed: int, flips: int, only: str) -> tuple[list[Outcom
         except Missing as reason:
             missing.append(f"{fault.kind}, {fault.name}: {reason}")
             continue
+        problems = list(outcome.problems)
         if fault.alone and (number + 1 == len(faults) or not faults[number + 1].alone):
             lane.recover("after the last release alone", "--force")
-            outcome.problems.extend(lane.problems[len(outcome.problems) :])
-        outcomes.append(outcome)
-        said = f"{fault.kind}, {fault.name}: {outcome.ended}; {outcome.words} [{time.monotonic() - started:.0f} s]"
-        print(said, *outcome.problems, sep="\n    ", file=sys.stderr, flush=True)
-        if outcome.problems:
+            problems += lane.problems[len(problems) :]
+        log(Tried(fault.kind, fault.name, outcome.ended, outcome.words, problems))
+        if problems:
             # The next fault meets a warehouse that is sound.
             shutil.rmtree(lane.folder)
             lane = sound.copy(lane.folder)
-    endings: dict[str, list[str]] = {}
-    if "bits flipped".startswith(only):
+    if wanted("bits flipped", "16 bits of the warehouse, again and again"):
         counts, problems = flipped(sound.settings.warehouse, seed, flips)
-        endings["16 bits of the warehouse flipped"] = list(counts.elements())
-        outcomes.append(Outcome(Fault("bits flipped", "", lambda lane: nullcontext()), "", "", problems))
-        print(f"bits flipped: {counts}", *problems, sep="\n    ", file=sys.stderr, flush=True)
+        ended = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
+        log(Tried("bits flipped", "16 bits of the warehouse, again and again", ended, "", problems))
     for name, attempt in {
-        "two at once": lambda: several_at_once(lane, 2, without_dbt=False),
-        "two at once, nothing parsed yet": lambda: several_at_once(lane, 2, without_dbt=True),
-        "four at once, nothing parsed yet": lambda: several_at_once(lane, 4, without_dbt=True),
+        "two": lambda: several_at_once(lane, 2, without_dbt=False),
+        "two, nothing parsed yet": lambda: several_at_once(lane, 2, without_dbt=True),
+        "four, nothing parsed yet": lambda: several_at_once(lane, 4, without_dbt=True),
         "another one every few seconds": lambda: again_and_again(lane, 2),
     }.items():
-        if not f"refreshes at once, {name}".startswith(only):
-            continue
-        ended, problems = attempt()
-        endings[name] = ended
-        fault = Fault("refreshes at once", name, lambda lane: nullcontext())
-        outcomes.append(Outcome(fault, "", "", problems))
-        print(f"{name}: {ended}", *problems, sep="\n    ", file=sys.stderr, flush=True)
-    return outcomes, endings, missing
+        if wanted("refreshes at once", name):
+            endings, problems = attempt()
+            ended = ", ".join(f"{count} {how}" for how, count in sorted(Counter(endings).items()))
+            log(Tried("refreshes at once", name, ended, "", problems))
+    return missing
 
 
 def copy_release(lane: Lane) -> None:
@@ -160,38 +170,48 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=20, help="warehouses with flipped bits")
     parser.add_argument("--only", default="", help="only faults whose name begins so")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
+    parser.add_argument(
+        "--log", type=Path, help="write every fault here, one JSON a line; what is there is not repeated"
+    )
     arguments = parser.parse_args()
     stop_when_asked()
-    started = time.monotonic()
+    lines = arguments.log.read_text().splitlines() if arguments.log and arguments.log.exists() else []
+    tried = [Tried(**json.loads(line)) for line in lines]
+
+    def log(new: Tried) -> None:
+        tried.append(new)
+        if arguments.log:
+            with arguments.log.open("a") as file:
+                file.write(json.dumps(asdict(new)) + "\n")
+        said = f"{new.kind}, {new.name}: {new.ended}; {new.words}"
+        print(said, *new.problems, sep="\n    ", file=sys.stderr, flush=True)
+
+    done = {(fault.kind, fault.name) for fault in tried}
     with tempfile.TemporaryDirectory(dir=arguments.folder, ignore_cleanup_errors=True) as folder:
-        outcomes, endings, missing = torture(Path(folder), arguments.seed, arguments.flips, arguments.only)
-    kinds: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        kinds[outcome.fault.kind].append(outcome)
+        missing = torture(Path(folder), arguments.seed, arguments.flips, arguments.only, done, log)
+    kinds: dict[str, list[Tried]] = defaultdict(list)
+    for fault in tried:
+        kinds[fault.kind].append(fault)
     print(f"# What refreshes make of faults\n\n`python -m tests.torture.faults {' '.join(sys.argv[1:])}`\n")
     print("| fault | tried | refused | published | killed | failed after the switch | problems |")
     print("|---|---|---|---|---|---|---|")
     for kind, of_kind in kinds.items():
-        ended = [outcome.ended for outcome in of_kind]
+        ended = [fault.ended for fault in of_kind]
         counts = [
             sum(each == "refused" for each in ended),
             sum(each == "published" for each in ended),
             sum(each.startswith("killed") for each in ended),
             sum(each == "failed after the switch" for each in ended),
-            sum(len(outcome.problems) for outcome in of_kind),
+            sum(len(fault.problems) for fault in of_kind),
         ]
         print(f"| {kind} | {len(of_kind)} | " + " | ".join(map(str, counts)) + " |")
     print("\n| fault | how the refresh ended | what it said |\n|---|---|---|")
-    for outcome in outcomes:
-        if outcome.ended:
-            said = outcome.words.replace("|", "/")
-            print(f"| {outcome.fault.kind}, {outcome.fault.name} | {outcome.ended} | {said} |")
-    for name, ended in endings.items():
-        print(f"| {name} | {', '.join(f'{ended.count(e)} {e}' for e in sorted(set(ended)))} | |")
+    for fault in tried:
+        print(f"| {fault.kind}, {fault.name} | {fault.ended} | {fault.words.replace('|', '/')} |")
     for reason in missing:
         print(f"\nnot tried: {reason}")
-    print(f"\n{len(outcomes)} faults, {(time.monotonic() - started) / 60:.0f} minutes")
-    problems = [problem for outcome in outcomes for problem in outcome.problems]
+    problems = [problem for fault in tried for problem in fault.problems]
+    print(f"\n{len(tried)} faults, {len(problems)} problems")
     for problem in problems:
         print(f"\n{problem}")
     sys.exit(1 if problems else 0)
