@@ -165,16 +165,16 @@ def _csv_is_as(connection: "duckdb.DuckDBPyConnection", table: str, columns: lis
     """Whether a CSV file holds the rows of a table, whatever their order."""
     import duckdb
 
-    names = ", ".join(f"coalesce(\"{c['name']}\"::varchar, '')" for c in columns)
-    ours = f"select {names} from (select {csv_cells(columns)} from marts.{table})"
+    cells = ", ".join(f"coalesce(\"{c['name']}\"::varchar, '')" for c in columns)
+    ours = f"select [{cells}] as cells, 1 as n from (select {csv_cells(columns)} from marts.{table})"
     theirs = (
-        f"select {names} from read_csv({literal(path)}, all_varchar = true, header = true, delim = ',', "
-        "quote = '\"', escape = '\"')"
+        f"select [{cells}] as cells, -1 as n from read_csv({literal(path)}, all_varchar = true, header = true, "
+        "delim = ',', quote = '\"', escape = '\"')"
     )
     try:
+        # One pass over both; two times `except all` takes almost three times as long.
         differing = connection.execute(
-            f"select (select count(*) from ({ours} except all {theirs})) "
-            f"+ (select count(*) from ({theirs} except all {ours}))"
+            f"select count(*) from (select cells from ({ours} union all {theirs}) group by cells having sum(n) <> 0)"
         ).fetchall()[0][0]
     except duckdb.Error:
         return False
