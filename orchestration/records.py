@@ -7,7 +7,7 @@ Does not: what is written into them (Dagster).
 import logging
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,37 +157,35 @@ def quick_records() -> Iterator[None]:
     import sqlalchemy
     from dagster._core.storage.event_log.sqlite import sqlite_event_log as events
     from dagster._core.storage.runs.sqlite import sqlite_run_storage as runs
+    from sqlalchemy.pool import QueuePool
 
-    modules: list[Any] = [events, runs]
-    held: dict[str, sqlite3.Connection] = {}
+    class KeptPool(QueuePool):
+        """Keeps its connections when Dagster disposes of an engine, as it does after each use."""
+
+        def dispose(self) -> None:
+            pass
+
+        def recreate(self) -> "KeptPool":
+            return self
 
     def on_connect(connection: Any, record: object) -> None:
-        if not isinstance(connection, sqlite3.Connection):
-            return
-        connection.execute("pragma synchronous = normal")
-        for _, _, path in connection.execute("pragma database_list").fetchall():
-            if path and path not in held:
-                held[path] = stack.enter_context(closing(sqlite3.connect(path, check_same_thread=False)))
-            if path:
-                # Its write-ahead log, which a new file has after a while, is open once something was read from it.
-                held[path].execute("select count(*) from sqlite_master").fetchall()
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("pragma synchronous = normal")
+
+    modules: list[Any] = [events, runs]
+    engines: dict[str, Any] = {}
+
+    def engine_of(url: str, **options: Any) -> Any:
+        if url not in engines:
+            engines[url] = sqlalchemy.create_engine(url, **(options | {"poolclass": KeptPool}))
+            stack.callback(QueuePool.dispose, engines[url].pool)
+        return engines[url]
 
     before = [module.create_engine for module in modules]
     with ExitStack() as stack:
         sqlalchemy.event.listen(sqlalchemy.Engine, "connect", on_connect)
         stack.callback(sqlalchemy.event.remove, sqlalchemy.Engine, "connect", on_connect)
         for module, create_engine in zip(modules, before, strict=True):
-            module.create_engine = _one_for_each_file(create_engine)
+            module.create_engine = engine_of
             stack.callback(setattr, module, "create_engine", create_engine)
         yield
-
-
-def _one_for_each_file(create_engine: Callable[..., Any]) -> Callable[..., Any]:
-    engines: dict[str, Any] = {}
-
-    def engine_of(url: str, **options: Any) -> Any:
-        if url not in engines:
-            engines[url] = create_engine(url, **options)
-        return engines[url]
-
-    return engine_of

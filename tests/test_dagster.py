@@ -707,18 +707,20 @@ def test_records_stay_open_for_the_length_of_a_run_and_no_longer(tmp_path: Path)
     """Else each of a thousand events would copy the write-ahead log into its file and wait for the disk."""
     from dagster._core.storage.event_log.sqlite import sqlite_event_log as events
 
-    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'new.db'}", poolclass=sqlalchemy.pool.NullPool)
-    log = tmp_path / "new.db-wal"
+    url, log = f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "new.db-wal"
     create_engine = events.create_engine
 
     def synchronous_of_a_write() -> int:
+        # As Dagster does for each event.
+        engine = events.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
         with engine.begin() as connection:
             connection.execute(sqlalchemy.text("create table if not exists t (n int)"))
-            return int(connection.execute(sqlalchemy.text("pragma synchronous")).scalar_one())
+            synchronous = int(connection.execute(sqlalchemy.text("pragma synchronous")).scalar_one())
+        engine.dispose()
+        return synchronous
 
     with quick_records():
-        with engine.connect() as connection:
-            # As Dagster makes a file: it has its log a while after it is there.
+        with events.create_engine(url).connect() as connection:
             connection.execute(sqlalchemy.text("pragma journal_mode=wal"))
         normal, full = 1, 2
         assert synchronous_of_a_write() == normal
