@@ -59,6 +59,7 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
         if published:
             with suppress(Refusal), writer_lock(settings.published_dir, "clearing", of="the published folder"):
                 clear_unfinished(settings)
+            _observe_unchanged(settings, published, fingerprint, say)
             return Refreshed(published, changed=False)
     return _run_job(settings, say, force)
 
@@ -78,6 +79,18 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
     except Refusal:
         return None  # The run finds out whether it is damaged or held by another program.
     return folder if same and not verify(folder) else None
+
+
+def _observe_unchanged(settings: Settings, folder: Path, fingerprint: str, say: Callable[[str], None]) -> None:
+    """Have Dagster show that the release was looked at and found to be made of the inputs as they are now."""
+    from orchestration.publish import observe
+
+    tell("noting in Dagster that nothing changed")
+    try:
+        observe(settings, folder, "Verified, and nothing changed since", fingerprint=fingerprint)
+    except Exception as error:
+        # The release is whole and up to date all the same.
+        say(f"not noted in Dagster ({type(error).__name__})")
 
 
 def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Refreshed:

@@ -14,11 +14,13 @@ import termios
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from conftest import Warehouse, folder_of, run_command
 
 from orchestration import terminal
 from orchestration.errors import Refusal
+from orchestration.publish import RELEASE_KEY
 from orchestration.recovery import entry_for
 from orchestration.settings import ROOT
 
@@ -84,7 +86,7 @@ def processes_of(warehouse: Warehouse) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------- where nothing is to be done
 
 
-def test_in_a_pipe_there_are_plain_lines_and_quiet_leaves_the_result(small: Warehouse) -> None:
+def test_in_a_pipe_there_are_plain_lines_quiet_leaves_the_result_and_dagster_notes_both(small: Warehouse) -> None:
     plain = run_command(small, "refresh")
     quiet = run_command(small, "refresh", "--quiet")
 
@@ -93,6 +95,13 @@ def test_in_a_pipe_there_are_plain_lines_and_quiet_leaves_the_result(small: Ware
     assert first.startswith("  registry: 4 files of 2 waves")
     assert "nothing changed" in result and "THE DATA ARE SYNTHETIC" in result
     assert quiet.stdout == result
+    with small.active() as settings, dg.DagsterInstance.get() as instance:
+        observed = instance.fetch_observations(RELEASE_KEY, limit=9).records
+        release = settings.current_release.resolve().name
+    assert [each.asset_observation and each.asset_observation.metadata["release"].value for each in observed] == [
+        release,
+        release,
+    ]
     assert "\x1b" not in plain.stdout + plain.stderr + quiet.stderr
 
 
