@@ -112,7 +112,7 @@ class Settings:
             DBT_LOG_LEVEL_FILE="none",
             GX_ANALYTICS_ENABLED="false",
         )
-        # dbt is started by name: the one of this environment, also when it was not activated.
+        # Dagster's programs are started by name: those of this environment, also when it was not activated.
         binaries = str(Path(sys.executable).parent)
         path = os.environ.get("PATH", os.defpath)
         if binaries not in path.split(os.pathsep):

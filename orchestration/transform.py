@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -43,6 +44,8 @@ from orchestration.warehouse import connect
 if TYPE_CHECKING:
     import duckdb
 
+# The command that is dbt.
+DBT = [sys.executable, "-P", "-m", "orchestration.dbt"]
 WORDS_OF_DBT = 10
 # Folders beside the warehouse with what dbt made of the project, by the project's digest.
 PARSED = "parsed-"
@@ -141,7 +144,7 @@ def prepare_manifest(settings: Settings) -> Path:
         project = ["--project-dir", str(settings.dbt_project_dir), "--target", settings.target]
         parsed = subprocess.run(
             # With the options of the build: dbt parses all anew where they are others than they were.
-            ["dbt", "--quiet", "parse", *project, "--target-path", str(target)],
+            [*DBT, "--quiet", "parse", *project, "--target-path", str(target)],
             capture_output=True,
             text=True,
             check=False,
@@ -372,4 +375,6 @@ def dbt_resource(settings: Settings) -> WarehouseDbt:
         project_dir=str(settings.dbt_project_dir),
         profiles_dir=str(DBT_PROJECT_DIR),
         target=settings.target,
+        dbt_executable=DBT[0],
+        global_config_flags=DBT[1:],
     )
