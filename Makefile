@@ -49,9 +49,10 @@ reference: .venv/installed ## make the reference values again (needs R with the 
 	else echo "reference_supplied.csv stays as it is: no files in $(CCHS) (make reference CCHS=...)"; fi
 	@$(BIN)/python -m tests.reference.count_kinds
 
-benchmark: .venv/installed ## how often intervals hold the truth, and what estimating costs (about 20 minutes)
+benchmark: .venv/installed ## how often intervals hold the truth, what estimating and a refresh cost (about 35 minutes)
 	$(BIN)/python benchmarks/simulation.py > benchmarks/simulation.md
 	$(BIN)/python benchmarks/estimation.py --folder data/benchmark > benchmarks/estimation.md
+	$(BIN)/python benchmarks/refresh.py > benchmarks/refresh.md
 
 benchmark-scale: .venv/installed ## one machine at up to a hundred million persons (half an hour, 3 GB of disk)
 	@mkdir -p data/benchmark
