@@ -441,6 +441,7 @@ def diff_releases(earlier: str, later: str, as_json: bool) -> None:
 def rollback(release_id: str, reason: str) -> None:
     """Show readers an earlier release again, in one step. The journal and Dagster keep a record of it."""
     from orchestration.publish import observe, roll_back
+    from orchestration.records import open_records
 
     settings = Settings.from_environment()
     settings.export()
@@ -448,7 +449,8 @@ def rollback(release_id: str, reason: str) -> None:
     folder = _folder(release_id)
     roll_back(settings, folder, reason)
     try:
-        observe(settings, folder, "Rolled back to", reason=reason or "none")
+        with open_records(settings.dagster_home) as instance:
+            observe(instance, folder, "Rolled back to", reason=reason or "none")
     except Exception as error:
         click.echo(f"not noted in Dagster ({type(error).__name__}); the journal has it", err=True)
     click.echo(f"{_shown(settings.current_release)} -> {_shown(folder)}")

@@ -142,6 +142,18 @@ def fail_dead_runs(instance: dg.DagsterInstance, warehouse: Path) -> list[str]:
     return failed
 
 
+def fail_runs_without_lock(instance: dg.DagsterInstance, warehouse: Path, holder: str = "") -> list[str]:
+    """Have Dagster take runs for failed that it takes for running although somebody else has the lock; their ids.
+
+    For whoever has it, a Dagster run or not: he does their work, so the daemon need not start them again.
+    """
+    dead = _runs_that_ended_unheard(instance, holder, warehouse)
+    for run in dead:
+        instance.add_run_tags(run.run_id, {MAX_RETRIES: "0"})
+        instance.report_run_failed(run, "Its process is gone: somebody else holds its lock now.")
+    return [run.run_id for run in dead]
+
+
 class WriterLock(dg.ConfigurableResource):
     """The writer's lock for the length of a Dagster run, however the run was started, on a warehouse that is sound.
 
@@ -168,11 +180,8 @@ class WriterLock(dg.ConfigurableResource):
                     shutil.rmtree(left_over, ignore_errors=True)
             log = context.log or dg.get_dagster_logger()
             if context.instance and run:
-                for dead in _runs_that_ended_unheard(context.instance, run.run_id, warehouse):
-                    # This run does its work; the daemon need not start it again.
-                    context.instance.add_run_tags(dead.run_id, {MAX_RETRIES: "0"})
-                    context.instance.report_run_failed(dead, "Its process is gone: another run holds its lock now.")
-                    log.info(f"Dagster run {dead.run_id} had been killed: it counts as failed now")
+                for dead in fail_runs_without_lock(context.instance, warehouse, run.run_id):
+                    log.info(f"Dagster run {dead} had been killed: it counts as failed now")
             if aside := set_aside_if_damaged(warehouse):
                 log.info(f"the warehouse was damaged: set aside as {aside.name}, made again from the raw files")
             yield self

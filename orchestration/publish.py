@@ -40,7 +40,6 @@ from orchestration.ingest import waves_read
 from orchestration.lineage import lineage_of_build
 from orchestration.lock import WriterLock, tags_of_command, writer_lock
 from orchestration.progress import tell
-from orchestration.records import open_records
 from orchestration.registry import sha256_of
 from orchestration.release import (
     BUILDING,
@@ -605,14 +604,13 @@ def roll_back(settings: Settings, folder: Path, reason: str) -> None:
         switch(settings, folder)
 
 
-def observe(settings: Settings, folder: Path, found: str, **metadata: str) -> None:
+def observe(instance: dg.DagsterInstance, folder: Path, found: str, **metadata: str) -> None:
     """Have Dagster show what was found of a release, or done with it, as an observation of the release."""
-    with open_records(settings.dagster_home) as instance:
-        instance.report_runless_asset_event(
-            dg.AssetObservation(
-                RELEASE_KEY, description=f"{found} {folder.name}.", metadata={"release": folder.name, **metadata}
-            )
+    instance.report_runless_asset_event(
+        dg.AssetObservation(
+            RELEASE_KEY, description=f"{found} {folder.name}.", metadata={"release": folder.name, **metadata}
         )
+    )
 
 
 def release_asset(settings: Settings) -> dg.AssetsDefinition:

@@ -70,12 +70,11 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
 
         # A look at the warehouse would keep a run from opening it, so whoever looks has the lock.
         with writer_lock(settings.state_dir, "looking whether anything changed"):
-            published = _already_published(settings, fingerprint)
-        if published:
-            with suppress(Refusal), writer_lock(settings.published_dir, "clearing", of="the published folder"):
-                clear_unfinished(settings)
-            _observe_unchanged(settings, published, fingerprint, say)
-            return Refreshed(published, changed=False)
+            if published := _already_published(settings, fingerprint):
+                with suppress(Refusal), writer_lock(settings.published_dir, "clearing", of="the published folder"):
+                    clear_unfinished(settings)
+                _observe_unchanged(settings, published, fingerprint, say)
+                return Refreshed(published, changed=False)
     return _run_job(settings, say, force)
 
 
@@ -97,12 +96,19 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
 
 
 def _observe_unchanged(settings: Settings, folder: Path, fingerprint: str, say: Callable[[str], None]) -> None:
-    """Have Dagster show that the release was looked at and found to be made of the inputs as they are now."""
+    """Have Dagster show that the release was looked at and found to be made of the inputs as they are now.
+
+    A run that published and died before it could say so counts as failed from now on.
+    """
+    from orchestration.lock import fail_runs_without_lock
     from orchestration.publish import observe
+    from orchestration.records import open_records
 
     tell("noting in Dagster that nothing changed")
     try:
-        observe(settings, folder, "Verified, and nothing changed since", fingerprint=fingerprint)
+        with open_records(settings.dagster_home) as instance:
+            observe(instance, folder, "Verified, and nothing changed since", fingerprint=fingerprint)
+            fail_runs_without_lock(instance, settings.warehouse)
     except Exception as error:
         # The release is whole and up to date all the same.
         say(f"not noted in Dagster ({type(error).__name__})")

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 # The command that is dbt.
 DBT = [sys.executable, "-P", "-m", "orchestration.dbt"]
 WORDS_OF_DBT = 10
+# How dbt begins to say that it met a fault of the machine, which its last line names.
+TRACEBACK = "Traceback (most recent call last):"
 # Folders beside the warehouse with what dbt made of the project, by the project's digest.
 PARSED = "parsed-"
 PARSED_KEPT = 3
@@ -144,13 +146,14 @@ def prepare_manifest(settings: Settings) -> Path:
         project = ["--project-dir", str(settings.dbt_project_dir), "--target", settings.target]
         parsed = subprocess.run(
             # With the options of the build: dbt parses all anew where they are others than they were.
-            [*DBT, "--quiet", "parse", *project, "--target-path", str(target)],
+            [*DBT, "--quiet", "--no-use-colors", "parse", *project, "--target-path", str(target)],
             capture_output=True,
             text=True,
             check=False,
         )
         if parsed.returncode != 0 or not _is_manifest(target / "manifest.json"):
-            raise Refusal("The dbt project cannot be parsed.", [parsed.stdout.strip() or parsed.stderr.strip()])
+            words, _, traceback = (parsed.stdout.strip() or parsed.stderr.strip()).partition(TRACEBACK)
+            raise Refusal("The dbt project cannot be parsed.", [words.strip(), *traceback.splitlines()[-1:]])
         # A damaged one is in the way; one that another run made meanwhile is as good as ours.
         if not _is_manifest(manifest):
             shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import re
+import resource
 import shlex
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -24,7 +26,7 @@ import pandas as pd
 import pytest
 import sqlalchemy
 import yaml
-from conftest import LOOPBACK, OLDER, RAW, SEEDS, UserInterface, Warehouse, folder_of, serving
+from conftest import LOOPBACK, OLDER, RAW, SEEDS, UserInterface, Warehouse, folder_of, run_command, serving
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.events import JobFailureData, RunFailureReason, StepMaterializationData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
@@ -46,6 +48,7 @@ from orchestration.records import quick_records
 from orchestration.registry import read_registry
 from orchestration.retry import STARTED_BY
 from orchestration.settings import DAGSTER_YAML, ROOT, Settings
+from orchestration.transform import prepare_manifest
 from orchestration.warehouse import connect
 
 BIN = Path(sys.executable).parent
@@ -701,6 +704,37 @@ def test_a_run_that_was_killed_counts_as_failed_once_another_one_holds_the_lock(
         assert status_of(killed_at_once) == dg.DagsterRunStatus.FAILURE
         assert status_of(of_another_warehouse) == dg.DagsterRunStatus.STARTED
         assert status_of(done) == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_run_that_died_after_it_had_published_counts_as_failed_once_nothing_is_left_to_do(small: Warehouse) -> None:
+    with small.active() as settings, dg.DagsterInstance.get() as instance:
+        died = instance.create_run_for_job(
+            dg.GraphDefinition(name="refresh").to_job(),
+            tags={"warehouse": str(settings.warehouse)},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+
+    assert "nothing changed" in run_command(small, "refresh").stdout
+
+    with small.active(), dg.DagsterInstance.get() as instance:
+        found = instance.get_run_by_id(died.run_id)
+        assert found is not None and found.status == dg.DagsterRunStatus.FAILURE
+
+
+def test_what_dbt_meets_while_it_reads_the_project_is_said_without_its_traceback(small: Warehouse) -> None:
+    for parsed in small.settings.state_dir.glob("parsed-*"):
+        shutil.rmtree(parsed)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    try:
+        with pytest.raises(Refusal) as refused, small.active() as settings:
+            settings.export()
+            prepare_manifest(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "The dbt project cannot be parsed." in str(refused.value)
+    assert "File too large" in str(refused.value)
+    assert "Traceback" not in str(refused.value) and ", line " not in str(refused.value)
 
 
 def test_records_stay_open_for_the_length_of_a_run_and_no_longer(tmp_path: Path) -> None:
