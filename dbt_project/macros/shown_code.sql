@@ -1,6 +1,6 @@
 {% macro shown_code(code, pattern='^(-?[0-9]{1,3}|[0-9]{1,2};[0-9]{1,2}|[A-Za-z])$') -%}
     case
-        when regexp_matches({{ code }}, '{{ pattern }}') then {{ code }}
+        when {{ matches(code, pattern) }} then {{ code }}
         else 'a text of ' || length({{ code }}) || ' characters'
     end
 {%- endmacro %}

@@ -15,7 +15,7 @@ judged as (
             when reviewer is null then 'a date without a reviewer: fill in who reviewed it'
             when reviewed_on is null then 'a reviewer without a date: fill in reviewed_on, as YYYY-MM-DD'
             when
-                not regexp_matches(reviewed_on, '^[0-9]{4}-[0-9]{2}-[0-9]{2}$')
+                not {{ matches('reviewed_on', '^[0-9]{4}-[0-9]{2}-[0-9]{2}$') }}
                 or try_cast(reviewed_on as date) is null
                 then 'reviewed_on is no day: write it as YYYY-MM-DD'
         end as what_to_do

@@ -12,7 +12,7 @@ labelled as (
         key_codes.value,
         max(coalesce(
             value_labels.label,
-            case when regexp_matches(key_codes.code, '[^0-9.-]') then key_codes.code end
+            case when {{ matches('key_codes.code', '[^0-9.-]') }} then key_codes.code end
         )) as label
     from {{ ref('key_codes') }} as key_codes
     inner join {{ ref('key_variables') }} as key_variables

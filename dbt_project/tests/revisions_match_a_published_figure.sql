@@ -10,7 +10,7 @@ judged as (
         revisions.response,
         revisions.vintage,
         case
-            when not regexp_matches(revisions.vintage, '^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$')
+            when not {{ matches('revisions.vintage', '^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$') }}
                 then
                     case
                         when figures.question_id is null

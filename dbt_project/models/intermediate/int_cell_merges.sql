@@ -70,40 +70,34 @@ walk as (
 oldest_runs as (
 
     select
-        walk.survey_year,
-        walk.trust,
-        walk.gender,
-        walk.run,
-        case when {{ large_enough('walk') }} then false else true end as too_small
+        walk.*,
+        max(walk.run) over (partition by walk.survey_year, walk.trust, walk.gender) as oldest_run,
+        bool_or(walk.place = walk.places and not coalesce({{ large_enough('walk') }}, false)) over (
+            partition by walk.survey_year, walk.trust, walk.gender
+        ) as oldest_too_small
     from walk
-    where walk.place = walk.places
+
+),
+
+younger_runs as (
+
+    select
+        *,
+        max(case when run < oldest_run then run end) over (partition by survey_year, trust, gender) as younger_run
+    from oldest_runs
 
 ),
 
 runs as (
 
     select
-        walk.survey_year,
-        walk.trust,
-        walk.gender,
-        walk.place,
-        case
-            when oldest_runs.too_small and walk.run = oldest_runs.run and walk.run > 1 then younger.run
-            else walk.run
-        end as run,
-        oldest_runs.too_small and oldest_runs.run = 1 as gender_too_small
-    from walk
-    inner join oldest_runs
-        on
-            walk.survey_year = oldest_runs.survey_year
-            and walk.trust = oldest_runs.trust
-            and walk.gender = oldest_runs.gender
-    left join walk as younger
-        on
-            walk.survey_year = younger.survey_year
-            and walk.trust = younger.trust
-            and walk.gender = younger.gender
-            and walk.run - 1 = younger.place
+        survey_year,
+        trust,
+        gender,
+        place,
+        case when oldest_too_small and run = oldest_run and run > 1 then younger_run else run end as run,
+        oldest_too_small and oldest_run = 1 as gender_too_small
+    from younger_runs
 
 ),
 

@@ -7,20 +7,23 @@
 {%- endfor %}
 {%- endfor %}
 {%- endif %}
-{%- for row in rows | sort %}
-{%- if not loop.first %}
-union all
-{%- endif %}
-select
-    {{ literal(row[0]) }} as table_name,
-    {{ literal(row[6] | trim | replace('\n', ' ')) }} as table_description,
-    {{ literal(row[1]) }} as column_name,
-    {{ literal(row[2]) }} as type,
-    {{ literal(row[3]) }} as unit,
-    {{ literal(row[4] | trim | replace('\n', ' ')) }} as description,
-    {{ row[5] }} as position
+{%- if rows %}
+select *
+from (
+    values
+    {%- for row in rows | sort %}
+    (
+        {{ literal(row[0]) }},
+        {{ literal(row[6] | trim | replace('\n', ' ')) }},
+        {{ literal(row[1]) }},
+        {{ literal(row[2]) }},
+        {{ literal(row[3]) }},
+        {{ literal(row[4] | trim | replace('\n', ' ')) }},
+        {{ row[5] }}
+    ){{ ',' if not loop.last }}
+    {%- endfor %}
+) as documented (table_name, table_description, column_name, type, unit, description, position)
 {%- else %}
-select
-    null as table_name
+select null as table_name
 where false
-{%- endfor %}
+{%- endif %}

@@ -1,5 +1,5 @@
 {% test is_identifier(model, column_name) %}
 select {{ column_name }}
 from {{ model }}
-where not regexp_matches({{ column_name }}, '^[a-z][a-z0-9_]*$')
+where not {{ matches(column_name, '^[a-z][a-z0-9_]*$') }}
 {% endtest %}
