@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests build a few dozen small warehouses; in memory, where there is room, they do not wait for the disk.
 TEST_FOLDER := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000000 ] 2>/dev/null && echo /dev/shm)
 
-.PHONY: refresh test test-bi ui audit-ui check lock data reference benchmark benchmark-scale torture clean
+.PHONY: refresh test test-bi spark test-spark test-spark-small ui audit-ui check lock data reference benchmark benchmark-scale torture clean
 
 refresh: .venv/installed ## run the whole job and print the headline figures
 	@$(BIN)/cmhs refresh
@@ -17,6 +17,14 @@ test: .venv/installed ## run the tests
 
 test-bi: .venv/installed ## the release in tools of others: DuckDB since 1.2, the CLI, Node, R, Superset (1 GB, once, and minutes)
 	@$(BIN)/pytest -vv tests/bi/clients.py
+
+spark: .venv/spark-installed ## install Spark, for CMHS_TARGET=spark (450 MB; needs Java 17)
+
+test-spark: .venv/spark-installed ## the six waves on a Spark cluster, and the hand-worked survey: the same marts as DuckDB (15 minutes)
+	@$(if $(TEST_FOLDER),PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER)) $(BIN)/pytest -vv tests/spark/parity.py
+
+test-spark-small: .venv/spark-installed ## of these the hand-worked survey alone, in one process (a few minutes)
+	@$(if $(TEST_FOLDER),PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER)) $(BIN)/pytest -vv tests/spark/parity.py -k hand_worked
 
 check: .venv/installed ## linters, types and the guard against microdata, on all files
 	@$(BIN)/pre-commit run --all-files
@@ -67,6 +75,8 @@ torture: .venv/installed ## kill, starve, damage and deceive refreshes, read dur
 lock: ## pin all versions again (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra postgres --generate-hashes --no-strip-extras --no-emit-index-url \
 	  --no-emit-find-links --python-version 3.11 -o requirements.lock
+	uv pip compile pyproject.toml --extra spark -c requirements.lock --generate-hashes --no-strip-extras \
+	  --no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements-spark.lock
 
 .venv/installed: requirements.lock pyproject.toml
 	@echo "setting up .venv (a minute or two, once)"
@@ -75,6 +85,12 @@ lock: ## pin all versions again (needs uv)
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 2 .venv/lib || true
+	@touch $@
+
+.venv/spark-installed: requirements-spark.lock .venv/installed
+	@echo "installing Spark into .venv (450 MB, once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-spark.lock
 	@$(BIN)/python -m compileall -q -j 2 .venv/lib || true
 	@touch $@
 

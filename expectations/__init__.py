@@ -10,6 +10,7 @@ what follows from a failure (orchestration.gate).
 import html
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,11 @@ def run_suites(warehouse: "duckdb.DuckDBPyConnection") -> list[Outcome]:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     names = suite_names()
     tell("Great Expectations: suites", 0, len(names))
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    with warnings.catch_warnings():
+        # Where Spark is installed it is imported, too, and warns of a pandas that nobody here uses with it.
+        warnings.simplefilter("ignore", category=FutureWarning)
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from orchestration.registry import RawFile
-from orchestration.settings import DBT_PROJECT_PARTS, EXPECTATIONS_DIR, ROOT, Settings
+from orchestration.settings import DBT_PROJECT_PARTS, EXPECTATIONS_DIR, ROOT, SPARK, Settings
 
 
 def digest_of(*roots: Path) -> str:
@@ -36,6 +36,7 @@ def fingerprint_of(settings: Settings, files: list[RawFile]) -> str:
     digest.update("".join(file.sha256 for file in files).encode())
     digest.update(dbt_project_digest(settings).encode())
     code = [ROOT / "orchestration", EXPECTATIONS_DIR, ROOT / "requirements.lock", ROOT / "pyproject.toml"]
+    code += [ROOT / "requirements-spark.lock"] if settings.target == SPARK else []
     digest.update(digest_of(*code).encode())
     return digest.hexdigest()
 

@@ -226,11 +226,11 @@ def without_values(run_results: dict[str, Any]) -> dict[str, Any]:
     for result in run_results["results"]:
         if result["status"] not in ("success", "pass", "skipped", "no-op", "fail", "warn"):
             unique_id = result["unique_id"]
-            result["message"] = _reason(unique_id, result.get("message") or result["status"])
+            result["message"] = reason_of(unique_id, result.get("message") or result["status"])
     return run_results
 
 
-def _reason(unique_id: str, message: str) -> str:
+def reason_of(unique_id: str, message: str) -> str:
     """Why dbt could not build something; of respondents' tables only the kind of error."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip() and not line.strip().startswith(">")]
     if unique_id.startswith("seed.") or lines[0].startswith("Compilation Error"):

@@ -69,7 +69,7 @@ from orchestration.release import (
 )
 from orchestration.report.lineage import statuses_of, write_lineage
 from orchestration.retry import tried_again
-from orchestration.settings import OWNERS, Settings
+from orchestration.settings import OWNERS, SPARK, Settings
 from orchestration.warehouse import connect, literal
 
 if TYPE_CHECKING:
@@ -461,6 +461,7 @@ def _describe(
                 "pyreadstat",
                 "sqlglot",
                 "vl-convert-python",
+                *(("dbt-spark", "pyspark") if settings.target == SPARK else ()),
             )
         },
         "registry_sha256": sha256_of(settings.registry),

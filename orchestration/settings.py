@@ -3,9 +3,11 @@
 Belongs here: environment variables and the folders they name. Does not: anything that opens those files.
 """
 
+import importlib.util
 import os
 import re
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,8 @@ DAGSTER_YAML_HEADER = "# Written by the warehouse where it was missing"
 TEMPORARY = "tmp"
 # There, the number of the process of dbt while it runs.
 DBT_PID = "dbt.pid"
+# The engines that the models run on: targets of the dbt profile.
+DUCKDB, SPARK = "duckdb", "spark"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Settings:
     dagster_home: Path
     target: str
     keep_releases: int
+    # Spark's master, and a folder that its workers reach; none where they run on this machine.
+    spark_master: str = "local[2]"
+    spark_shared_dir: Path | None = None
     # Whom to tell that a refresh was blocked; an address may hold a secret.
     alert_command: str = field(default="", repr=False)
     alert_url: str = field(default="", repr=False)
@@ -55,8 +62,10 @@ class Settings:
             warehouse=path("CMHS_WAREHOUSE", "data/warehouse/warehouse.duckdb"),
             published_dir=path("CMHS_PUBLISHED_DIR", "data/published"),
             dagster_home=path("DAGSTER_HOME", "data/dagster"),
-            target=os.environ.get("CMHS_TARGET") or "duckdb",
+            target=_target(),
             keep_releases=_whole_number("CMHS_KEEP_RELEASES", 20),
+            spark_master=_spark_master(),
+            spark_shared_dir=path("CMHS_SPARK_DIR", "") if os.environ.get("CMHS_SPARK_DIR") else None,
             alert_command=_command("CMHS_ALERT_COMMAND"),
             alert_url=_address("CMHS_ALERT_URL"),
         )
@@ -87,6 +96,11 @@ class Settings:
         return self.state_dir / "dbt"
 
     @property
+    def spark_dir(self) -> Path:
+        """Where Spark finds raw tables and crosswalk and leaves its own tables, as Parquet, while dbt runs."""
+        return (self.spark_shared_dir or self.state_dir / TEMPORARY) / "spark"
+
+    @property
     def current_release(self) -> Path:
         """The link that readers follow."""
         return self.published_dir / "current"
@@ -103,6 +117,8 @@ class Settings:
             CMHS_PUBLISHED_DIR=str(self.published_dir),
             CMHS_TARGET=self.target,
             CMHS_KEEP_RELEASES=str(self.keep_releases),
+            CMHS_SPARK_MASTER=self.spark_master,
+            CMHS_SPARK_DIR=str(self.spark_shared_dir or ""),
             CMHS_ALERT_COMMAND=self.alert_command,
             CMHS_ALERT_URL=self.alert_url,
             DAGSTER_HOME=str(self.dagster_home),
@@ -148,6 +164,26 @@ class Settings:
 def state_dir_of(warehouse: Path) -> Path:
     """The private folder that belongs to a warehouse file."""
     return warehouse.with_name(warehouse.name + ".d")
+
+
+def _target() -> str:
+    target = os.environ.get("CMHS_TARGET") or DUCKDB
+    if target not in (DUCKDB, SPARK):
+        raise Refusal(f"CMHS_TARGET is '{target}'; expected {DUCKDB} or {SPARK}.")
+    if target == SPARK:
+        missing = [name for name in ("pyspark", "dbt.adapters.spark") if not importlib.util.find_spec(name)]
+        if missing:
+            raise Refusal("CMHS_TARGET is spark, and Spark is not installed here.", ["Install it: `make spark`."])
+        if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+            raise Refusal("CMHS_TARGET is spark, and there is no Java.", ["Install Java 17, or set JAVA_HOME."])
+    return target
+
+
+def _spark_master() -> str:
+    master = os.environ.get("CMHS_SPARK_MASTER") or "local[2]"
+    if not re.fullmatch(r"local\[([1-9][0-9]*|\*)\]|spark://\S+|k8s://\S+|yarn", master):
+        raise Refusal(f"CMHS_SPARK_MASTER is '{master}'; expected local[2], spark://host:port, yarn or k8s://...")
+    return master
 
 
 def _whole_number(variable: str, default: int) -> int:

@@ -30,7 +30,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtC
 from packaging.version import Version
 
 import expectations
-from orchestration import gate
+from orchestration import gate, spark
 from orchestration.errors import Refusal
 from orchestration.fingerprint import dbt_project_digest, fingerprint_of, git_commit
 from orchestration.lineage import ROWS, VALUE, lineage_of_build
@@ -38,7 +38,7 @@ from orchestration.lock import WriterLock
 from orchestration.progress import tell
 from orchestration.registry import read_registry
 from orchestration.release import STORAGE_VERSION
-from orchestration.settings import DBT_PID, DBT_PROJECT_DIR, OWNERS, TEMPORARY, Settings
+from orchestration.settings import DBT_PID, DBT_PROJECT_DIR, OWNERS, SPARK, TEMPORARY, Settings
 from orchestration.warehouse import connect
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def prepare_manifest(settings: Settings) -> Path:
     Each state of the project has a folder of its own, which appears whole and is not written to again: other runs
     read it while one is building. Raises Refusal with dbt's own words where the project cannot be parsed.
     """
-    folder = settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}"
+    folder = settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}-{settings.target}"
     manifest = folder / "manifest.json"
     if _is_manifest(manifest):
         return manifest
@@ -221,27 +221,32 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         shutil.rmtree(target / "run", ignore_errors=True)
         with suppress(OSError):
             shutil.copy(parsed.with_name(PARTIAL), target)
-        tell("dbt: starting")
-        build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
-        (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
-        # What the next step needs takes seconds to import; dbt is a process of its own meanwhile.
-        Thread(target=import_module, args=("great_expectations",)).start()
-        with io.StringIO() as echo, contextlib.redirect_stdout(echo):
-            events = []
-            for event in build.stream():
-                events.append(event)
-                tell("dbt", len(events), len(context.selected_asset_keys) + len(context.selected_asset_check_keys))
-            tell("dbt: writing down what it found")
-            said = echo.getvalue().strip().splitlines()
-        if not (target / "run_results.json").exists():
-            if (target / "run").exists():
-                # Its words may quote an answer.
-                raise Refusal("dbt left no results of its build.", ["Make room (`df -h`), then refresh."])
-            # Nothing was read yet, so they are about the project.
-            raise Refusal("dbt stopped before it built anything.", said[-WORDS_OF_DBT:])
-        manifest = json.loads((target / "manifest.json").read_text())
-        run_results = gate.without_values(json.loads((target / "run_results.json").read_text()))
-        (target / "run_results.json").write_text(json.dumps(run_results))
+        with spark.session_for(settings, parsed) if settings.target == SPARK else contextlib.nullcontext():
+            tell("dbt: starting")
+            build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
+            (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
+            # What the next step needs takes seconds to import; dbt is a process of its own meanwhile.
+            Thread(target=import_module, args=("great_expectations",)).start()
+            with io.StringIO() as echo, contextlib.redirect_stdout(echo):
+                events = []
+                for event in build.stream():
+                    events.append(event)
+                    tell("dbt", len(events), len(context.selected_asset_keys) + len(context.selected_asset_check_keys))
+                tell("dbt: writing down what it found")
+                said = echo.getvalue().strip().splitlines()
+            if not (target / "run_results.json").exists():
+                if (target / "run").exists():
+                    # Its words may quote an answer.
+                    raise Refusal("dbt left no results of its build.", ["Make room (`df -h`), then refresh."])
+                # Nothing was read yet, so they are about the project.
+                raise Refusal("dbt stopped before it built anything.", said[-WORDS_OF_DBT:])
+            manifest = json.loads((target / "manifest.json").read_text())
+            run_results = gate.without_values(json.loads((target / "run_results.json").read_text()))
+            if settings.target == SPARK:
+                with connect(settings.warehouse) as warehouse:
+                    spark.bring_back(warehouse, settings, manifest, run_results)
+                (target / "manifest.json").write_text(json.dumps(manifest))
+            (target / "run_results.json").write_text(json.dumps(run_results))
         with connect(settings.warehouse) as warehouse:
             tables = gate.record_build(warehouse, run_results, fingerprint, context.run.run_id)
             problems = gate.problems_of_build(warehouse, run_results, manifest)

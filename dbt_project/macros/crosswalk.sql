@@ -22,7 +22,11 @@
         | map(attribute='question_id') | list) }}
 {% endmacro %}
 
-{% macro literal(text) %}{{ return("'" ~ (text | string | replace("'", "''")) ~ "'") }}{% endmacro %}
+{#- For Spark a backslash begins an escape. -#}
+{% macro literal(text) %}
+    {%- set text = text | string | replace("'", "''") -%}
+    {{ return("'" ~ (text | replace('\\', '\\\\') if target.type == 'spark' else text) ~ "'") }}
+{% endmacro %}
 
 {% macro raw_text(column, corrections=[]) %}
     {%- if not column -%}{{ return('cast(null as string)') }}{%- endif -%}

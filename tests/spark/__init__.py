@@ -1,0 +1,1 @@
+"""The models on Spark, run by `make test-spark`."""
