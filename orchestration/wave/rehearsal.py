@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestration.errors import Refusal
-from orchestration.settings import DBT_PROJECT_DIR, Settings
+from orchestration.settings import DBT_PROJECT_DIR, DUCKDB, Settings
 from orchestration.warehouse import identifier, literal
 from orchestration.wave.received import described_seeds, seed_rows
 
@@ -221,6 +221,7 @@ class Rehearsal:
             "adapter": {"quote": identifier},
             "exceptions": {"raise_compiler_error": _refuse},
             "graph": {"nodes": {name: seed | {"resource_type": "seed"} for name, seed in self.seeds.items()}},
+            "target": {"type": DUCKDB},
             "execute": True,
         }
         return environment

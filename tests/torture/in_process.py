@@ -125,7 +125,9 @@ class InProcess:
             graph = self.compiler.compile(self.dbt_manifest, write=False, add_test_edges=True).graph
         self.predecessors = {node: set(graph.predecessors(node)) for node in graph}
         self.order = [
-            node for node in networkx.topological_sort(graph) if not node.startswith(("source.", "exposure."))
+            node
+            for node in networkx.topological_sort(graph)
+            if not node.startswith(("source.", "exposure.", "operation."))
         ]
 
     def _warehouse(self) -> Path:
@@ -147,7 +149,7 @@ class InProcess:
         self.relations = {
             unique_id: f'"{node["schema"]}"."{node.get("alias") or node["name"]}"'
             for unique_id, node in (self.manifest["nodes"] | self.manifest["sources"]).items()
-            if not unique_id.startswith("test.")
+            if not unique_id.startswith(("test.", "operation."))
         }
         with duckdb.connect(str(self.base.warehouse), read_only=True) as base:
             self.digests = {unique_id: digest(base, relation) for unique_id, relation in self.relations.items()}
