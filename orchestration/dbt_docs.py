@@ -129,10 +129,13 @@ def _shown(manifest: Mapping[str, Any]) -> dict[str, Any]:
         | {"send_anonymous_usage_stats": False},
         "macros": {key: entry(of) for key, of in macros.items()},
         "docs": {key: of for key, of in manifest["docs"].items() if of["package_name"] == project},
-        "parent_map": manifest["parent_map"],
-        "child_map": manifest["child_map"],
         **{
-            section: {key: entry(of) for key, of in manifest[section].items()}
+            # What is done at the start of a build is no table.
+            section: {key: of for key, of in manifest[section].items() if not key.startswith("operation.")}
+            for section in ("parent_map", "child_map")
+        },
+        **{
+            section: {key: entry(of) for key, of in manifest[section].items() if of["resource_type"] != "operation"}
             for section in ("nodes", "sources", "exposures", "unit_tests")
         },
         **{section: {} for section in NOT_USED},

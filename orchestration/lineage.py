@@ -182,7 +182,9 @@ def _of_select(
             own[name] = ctes[table.name]
         elif isinstance(table, exp.Subquery):
             own[name] = _of_query(table, ctes, outer, name)
-        # What is left lists its rows itself: constants.
+        elif isinstance(table, exp.Values):
+            listed = Made(frozenset(), (Step(name, "values (...)"),))
+            own[name] = Query(dict.fromkeys(table.alias_column_names, listed), frozenset())
     sources = {**outer, **own}
 
     def named_in(node: "exp.Expr | None") -> Iterator[Made]:
