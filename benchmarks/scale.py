@@ -23,9 +23,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
@@ -67,6 +70,7 @@ def land(folder: Path) -> Path:
         files = read_registry(raw_dir / "registry.csv")
         waves = sorted({file.wave for file in files})
         with duckdb.connect(str(base.with_suffix(".making"))) as connection:
+            connection.execute("set enable_progress_bar = false")
             for wave in waves:
                 land_wave(connection, raw_dir, [file for file in files if file.wave == wave])
             unite_waves(connection, waves)
@@ -87,6 +91,7 @@ def key_variables(role: str) -> dict[int, dict[str, str]]:
 def multiply(base: Path, warehouse: Path, size: int, memory_limit: str) -> int:
     """Write a warehouse whose raw layer has about `size` persons; how many it has."""
     with duckdb.connect(str(warehouse), config={"memory_limit": memory_limit, "threads": THREADS}) as connection:
+        connection.execute("set enable_progress_bar = false")
         connection.execute("set preserve_insertion_order = false")
         connection.execute(f"attach {literal(base)} as base (read_only)")
         counts = dict(connection.execute("select survey_year, count(*) from base.raw.responses group by 1").fetchall())
@@ -188,13 +193,12 @@ def measure(command: Sequence[str], environment: dict[str, str], spill: Path) ->
 
         def watch() -> None:
             while not done.wait(0.1):
-                sizes = [_size(path) for path in spill.glob("**/*")] if spill.exists() else []
-                spilled[0] = max(spilled[0], sum(sizes))
-                try:
+                # Files and the process itself come and go while they are looked at.
+                with suppress(OSError, ValueError):
                     lines = dict(line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().splitlines())
                     read[0] = int(lines["rchar"])
-                except (OSError, ValueError):
-                    continue
+                with suppress(OSError):
+                    spilled[0] = max(spilled[0], sum(path.stat().st_size for path in spill.glob("**/*")))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -206,13 +210,6 @@ def measure(command: Sequence[str], environment: dict[str, str], spill: Path) ->
             words.seek(0)
             raise SystemExit(f"{command[:3]} ends with {status}:\n{words.read().decode()[-6000:]}")
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024, read[0], spilled[0])
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 @dataclass(frozen=True)
@@ -246,7 +243,9 @@ def measure_size(folder: Path, base: Path, size: int, memory_limit: str, log: Ca
     target = folder / "dbt"
     shutil.rmtree(target, ignore_errors=True)
     warehouse.unlink(missing_ok=True)
-    rows = multiply(base, warehouse, size, memory_limit)
+    # In a process of its own: what this one held would count as the peak of those that it starts.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        rows = pool.submit(multiply, base, warehouse, size, memory_limit).result()
     made = warehouse.stat().st_size
     log(f"{rows:>11,} persons, {made / MIB:,.0f} MiB")
     environment = environment_of(warehouse, memory_limit)
@@ -317,7 +316,9 @@ def report(sizes: Sequence[Measured], memory_limit: str, command: str) -> str:
             aim(f"seeds and models take at most 3 times the floor's CPU at {size.rows:,}", f"{ratio:.1f}", ratio <= 3)
     grown = slope(sizes, 0.9e6, 3.1e7)
     if grown is not None:
-        aim("CPU grows with a slope of at most 1.05 on log-log from 1 to 30 million", f"{grown:.2f}", grown <= 1.05)
+        most = max(size.rows for size in sizes if size.rows <= 3.1e7)
+        words = f"CPU grows with a slope of at most 1.05 on log-log from 1,000,000 to {most:,}"
+        aim(words, f"{grown:.2f}", grown <= 1.05)
     peak = max(cost.peak for size in sizes for cost in (size.models, size.checks))
     aim("the process stays below 2.5 GB", f"{peak / 1e9:.2f} GB", peak < 2.5e9)
     columns = ["CPU s", "of the floor", "wall s", "peak MiB", "MiB read", "MiB spilled"]
@@ -349,6 +350,7 @@ NOTES = """\
 - Persons are rows of the files of responses: in waves whose file is the whole sample, most of them did not answer.
 - Where persons are few, what is measured is dbt itself: parsing, planning and naming some seventy tables takes as long
   whatever is in them.
+- The slope is flattered by that: what dbt itself takes does not grow.
 - The floor is the bare count of each mapped column of each wave by trust, age and gender as they stand in the file, and
   the records that a trust has twice: without white space removed, codes decoded, ages taken to bands, routing, answers
   counted for usability, copies told from originals, or anything made of the counts.
@@ -372,7 +374,8 @@ def main() -> None:
     def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    base = land(folder)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        base = pool.submit(land, folder).result()
     sizes = [measure_size(folder, base, size, arguments.memory_limit, log) for size in sorted(arguments.sizes)]
     print(report(sizes, arguments.memory_limit, f"python benchmarks/scale.py {' '.join(sys.argv[1:])}"))
 
