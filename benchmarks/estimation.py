@@ -12,8 +12,6 @@ installed is skipped, and the table says so. `--with-slow` adds R and svy at 1,0
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -26,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
+from machine import machine
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "estimation"))
@@ -332,22 +331,12 @@ def report(
     versions |= {
         run["versions"] for costs in all_costs.values() for runs in costs.values() for run in runs if "versions" in run
     }
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = [
         "# What the estimation step costs",
         "",
         f"Made by `{command}`. **All data are synthetic.**",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, {platform.system()}, "
-        f"Python {platform.python_version()}; {', '.join(sorted(versions))}.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {', '.join(sorted(versions))}.",
         "",
         *aims(all_costs),
         "",

@@ -14,7 +14,6 @@ import csv
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -30,6 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
+from machine import machine
 
 from orchestration.settings import DBT_PROJECT_DIR, ROOT, Settings, state_dir_of
 
@@ -402,14 +402,6 @@ def waves_of(entrant: Contestant) -> str:
     )
 
 
-def machine() -> str:
-    """Processor, cores, memory and system, in words."""
-    cpuinfo = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    processor = cpuinfo[1] if cpuinfo else "an unknown processor"
-    return f"{os.cpu_count()} cores of {processor}, {memory:.0f} GiB, {platform.system()}"
-
-
 def versions_of_r() -> str | None:
     """R and its packages with their versions; None where one is missing."""
     if not shutil.which("Rscript"):
@@ -437,7 +429,7 @@ def report(place: Place, entrants: Mapping[str, Contestant], r_versions: str | N
         "",
         f"Made by `{command}`. **All data are synthetic.**",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit()}, {machine()}, Python {platform.python_version()}, {python}; "
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit()}, {machine()}, {python}; "
         f"{r_versions or 'R skipped: not installed with ' + ', '.join(R_PACKAGES)}.",
         "",
         *ratios(entrants),

@@ -14,7 +14,6 @@ DIRECTORY takes the warehouses (about 10 GB at a hundred million) and keeps the 
 import argparse
 import math
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
+from machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -285,23 +285,14 @@ def slope(sizes: Sequence[Measured], low: float, high: float) -> float | None:
 
 def report(sizes: Sequence[Measured], memory_limit: str, command: str) -> str:
     """The page."""
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in ("duckdb", "dbt-core", "dbt-duckdb"))
     lines = [
         "# One machine and many persons",
         "",
         f"Made by `{command}`. **All data are synthetic.**",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, {platform.system()}, "
-        f"Python {platform.python_version()}; {versions}; DuckDB with {THREADS} threads and at most {memory_limit}.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {versions}; DuckDB with {THREADS} threads and at most "
+        f"{memory_limit}.",
         "",
         row("aim", "measured", "met"),
         row("---", "---:", "---"),
