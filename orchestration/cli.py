@@ -57,11 +57,13 @@ def _what_stays(ctx: click.Context) -> list[str]:
 
     if ctx.invoked_subcommand != "refresh":
         return []
-    folder = release.current(Settings.from_environment())
-    return [
-        f"The last release stays: {folder.name}." if folder else "No release is published yet.",
-        "To go on: make refresh",
-    ]
+    try:
+        folder = release.current(Settings.from_environment())
+    except OSError as trouble:
+        stays = f"Which release stays cannot be seen: {trouble.strerror}: {trouble.filename}."
+    else:
+        stays = f"The last release stays: {folder.name}." if folder else "No release is published yet."
+    return [stays, "To go on: make refresh"]
 
 
 def _keep(ctx: click.Context, _: click.Parameter, value: bool) -> bool:

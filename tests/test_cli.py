@@ -158,6 +158,19 @@ def test_a_refusal_as_json_is_one_document_too(tmp_path: Path) -> None:
         assert entry_for(document["refused"])
 
 
+def test_a_published_folder_that_cannot_be_looked_at_is_named_without_a_traceback(tmp_path: Path) -> None:
+    nowhere = Warehouse(tmp_path, tmp_path / "nowhere", tmp_path / "nowhere")
+    # The system refuses to look at such a name as it refuses to look into somebody else's folder.
+    too_long = tmp_path / ("x" * 300)
+
+    ran = run_command(nowhere, "refresh", CMHS_PUBLISHED_DIR=str(too_long))
+
+    assert ran.returncode == 1
+    assert "REFUSED" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert f"Which release stays cannot be seen: File name too long: {too_long / 'current'}." in ran.stderr
+
+
 # ---------------------------------------------------------------------------------------- on a terminal
 
 

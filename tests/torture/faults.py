@@ -128,6 +128,8 @@ def torture(
             outcome = try_out(lane, fault)
         except Missing as reason:
             missing.append(f"{fault.kind}, {fault.name}: {reason}")
+            shutil.rmtree(lane.folder)
+            lane = sound.copy(lane.folder)
             continue
         problems = list(outcome.problems)
         if fault.alone and (number + 1 == len(faults) or not faults[number + 1].alone):

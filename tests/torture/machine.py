@@ -158,20 +158,23 @@ def write_protected(of: str, moment: Moment = START, *, alone: bool = False) -> 
     @contextmanager
     def plant(lane: Lane) -> Iterator[Strike]:
         folder = FOLDERS[of](lane)[0]
-        _run("mount", "--bind", folder, folder)
-        try:
+        with ExitStack() as mounted:
+
+            def protect() -> None:
+                # A mount of its own: what files are open below it for writing does not keep it from being read-only.
+                _run("mount", "--bind", folder, folder)
+                mounted.callback(_run, "umount", "-l", folder)
+                _run("mount", "-o", "remount,bind,ro", folder)
 
             def strike(run: Refresh) -> None:
                 if run.wait_until(lambda: moment.reached(lane, run)):
-                    _run("mount", "-o", "remount,bind,ro", folder)
+                    protect()
 
             if moment is START:
-                _run("mount", "-o", "remount,bind,ro", folder)
+                protect()
                 yield lambda run: None
             else:
                 yield strike
-        finally:
-            _run("umount", "-l", folder)
 
     kind = "release alone: read-only" if alone else "read-only"
     return Fault(kind, f"the folder of {of}, {moment.name}", plant, alone=alone)
@@ -185,6 +188,7 @@ def somebody_elses_warehouse() -> Fault:
         if os.getuid() != 0:
             raise Missing("only root can run a refresh as another user")
         owned = [*FOLDERS["everything"](lane), lane.temporary]
+        lane.folder.parent.chmod(0o755)
         lane.temporary.mkdir(exist_ok=True)
         before = lane.settings.warehouse.stat()
         for folder in owned:

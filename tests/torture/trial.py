@@ -131,8 +131,12 @@ def try_out(lane: Lane, fault: Fault) -> Outcome:
     edition = lane.registered_edition() if fault.alone else lane.new_edition()
     with fault.plant(lane) as strike:
         run = (fault.start or (start_release if fault.alone else Lane.start))(lane)
-        if strike is not None:
-            strike(run)
+        try:
+            if strike is not None:
+                strike(run)
+        except Missing:
+            run.kill()
+            raise
         code, words = run.end()
     lane.check(before and before.name, what)
     now = release.current(lane.settings)
