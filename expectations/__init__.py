@@ -10,9 +10,11 @@ what follows from a failure (orchestration.gate).
 import html
 import json
 import os
-import warnings
+import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from orchestration.progress import tell
@@ -65,16 +67,23 @@ def check_ids(name: str) -> list[str]:
     return [_check_id(name, expectation) for expectation in _suite(name)["expectations"]]
 
 
+def great_expectations() -> ModuleType:
+    """The library, imported without Spark.
+
+    It would import that where it is installed, seconds of work for what reads pandas here; and in a program that is no
+    file, such as `python -c`, that import ends the process without a word.
+    """
+    sys.modules.setdefault("pyspark.sql", None)  # type: ignore[arg-type]  # How Python marks what cannot be imported.
+    return import_module("great_expectations")
+
+
 def run_suites(warehouse: "duckdb.DuckDBPyConnection") -> list[Outcome]:
     """Run every suite against the warehouse; one outcome for each expectation."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     names = suite_names()
     tell("Great Expectations: suites", 0, len(names))
-    with warnings.catch_warnings():
-        # Where Spark is installed it is imported, too, and warns of a pandas that nobody here uses with it.
-        warnings.simplefilter("ignore", category=FutureWarning)
-        import great_expectations as gx
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+    gx = great_expectations()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
@@ -226,7 +225,7 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
             build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
             (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
             # What the next step needs takes seconds to import; dbt is a process of its own meanwhile.
-            Thread(target=import_module, args=("great_expectations",)).start()
+            Thread(target=expectations.great_expectations).start()
             with io.StringIO() as echo, contextlib.redirect_stdout(echo):
                 events = []
                 for event in build.stream():

@@ -2,7 +2,10 @@
 
 import html
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from orchestration import release
 from orchestration.build import build_definitions
 from orchestration.errors import Refusal
 from orchestration.gate import PUBLISHED_TABLES, WITHOUT_SUITE
+from orchestration.settings import ROOT
 from orchestration.warehouse import connect
 
 CHECK = "test.cmhs.weights_sum_to_respondents"
@@ -348,3 +352,22 @@ def test_an_expectation_that_found_nothing_shows_a_dash() -> None:
     found = expectations.Outcome("estimates", "an id", "a share", "pass", 3, 0, "")
 
     assert expectations.as_markdown([found]).splitlines()[-1] == "| a share | pass | 0 of 3 rows | - |"
+
+
+def test_an_installed_spark_is_not_imported_with_the_expectations(tmp_path: Path) -> None:
+    sql = tmp_path / "pyspark" / "sql"
+    sql.mkdir(parents=True)
+    (tmp_path / "pyspark" / "__init__.py").write_text("from pyspark.sql import DataFrame\n")
+    # What Spark's own does in a program that is no file.
+    (sql / "__init__.py").write_text("import sys\nsys.exit(0)\n")
+    program = "from expectations import great_expectations; print(great_expectations().__name__)"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert (ran.returncode, ran.stdout) == (0, "great_expectations\n")

@@ -260,9 +260,9 @@ def test_the_contact_indicator_leads_to_its_raw_columns_by_way_of_who_is_counted
     assert steps["raw.responses_2013", "Q2"] == steps["raw.responses_2014", "q3"] == "rows"
     assert relations["raw.responses_2014"]["path"] == "2014/hand_2014.sav"
     assert steps["intermediate.int_weight_cells", "population_weight"] == "value"
-    # A question that is asked of the same people decides only by whether the form is useable.
+    # A question that is asked of the same people decides only by whether the form is useable, or blank.
     readers = {name for (at, name), waves in raw_columns(relations, steps).items() if "Q5" in waves.get(2013, [])}
-    assert readers == {"questions_answered"}
+    assert readers == {"questions_answered", "is_blank"}
 
 
 def test_a_release_tells_only_of_raw_columns_that_a_published_number_is_made_of(

@@ -84,12 +84,12 @@ cross join (
     {{ return('case ' ~ text ~ ' ' ~ branches | join(' ') ~ ' end') }}
 {% endmacro %}
 
-{% macro number_of(column, values) -%}
-    case {{ column }}{% for value in values %} when {{ literal(value) }} then {{ loop.index }}{% endfor %} end
+{% macro number_of(columns) -%}
+    {{ adapter.dispatch('number_of')(columns) }}
 {%- endmacro %}
 
-{% macro value_of(number, values) -%}
-    case {{ number }}{% for value in values %} when {{ loop.index }} then {{ literal(value) }}{% endfor %} end
+{% macro default__number_of(columns) -%}
+    hash({{ columns | join(', ') }})
 {%- endmacro %}
 
 {% macro cell(frame_gender, frame_age_band) -%}

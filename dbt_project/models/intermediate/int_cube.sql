@@ -7,6 +7,13 @@ counts as (
 
 ),
 
+blank as (
+
+    select * from {{ ref('int_response_counts') }}
+    where is_blank
+
+),
+
 question_map as (
 
     select * from {{ ref('question_map') }}
@@ -59,6 +66,21 @@ statuses as (
             counts.survey_year = response_map.survey_year
             and counts.question_id = response_map.question_id
             and counts.code = response_map.code
+    union all
+    select
+        blank.survey_year,
+        blank.trust,
+        blank.cell,
+        blank.age_band,
+        blank.gender,
+        question_map.question_id,
+        blank.person_status as status,
+        cast(null as string) as response,
+        blank.n,
+        blank.weight_sum,
+        blank.weight_square_sum
+    from blank
+    inner join question_map on blank.survey_year = question_map.survey_year
 
 ),
 

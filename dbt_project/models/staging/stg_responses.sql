@@ -71,7 +71,8 @@ select
     {%- for row in answers if row.survey_year == year and row.question_id == question %}{% do valid.append('when ' ~ literal(row.code) ~ ' then 1') %}{% endfor %}
     {%- if valid %}{% do given.append('case ' ~ raw_text(raw_column, corrected) ~ ' ' ~ valid | join(' ') ~ ' else 0 end') %}{% endif %}
     {%- endfor %}
-    {{ given | join('\n    + ') or '0' }} as questions_answered
+    {{ given | join('\n    + ') or '0' }} as questions_answered,
+    coalesce({% for raw_column in column.values() %}{{ raw_text(raw_column, corrected) }}, {% endfor %}null) is null as is_blank
 from {{ beside_corrections(source('raw', 'responses'), corrected) }}
 where survey_year = {{ year }}
 {% else %}
