@@ -521,14 +521,19 @@ GROUPS: dict[str, dict[str, tuple[Plant, list[str]]]] = {
             ["row in_charge_known, certainty likely, evidence label, what_to_do a date without a reviewer"],
         ),
         "a drafted row with a reviewer and no day": (
-            add("drafts", survey_year="2014", seed="question_map", row="listened_to", certainty="likely",
+            add("drafts", survey_year="2014", seed="question_map", row="contact_care_coordinator", certainty="likely",
                 score="100", evidence="label", reviewer="A. Reviewer", reviewed_on=""),
-            ["row listened_to, certainty likely, evidence label, what_to_do a reviewer without a date"],
+            ["row contact_care_coordinator, certainty likely, evidence label, what_to_do a reviewer without a date"],
         ),
         "a drafted row reviewed on a day that there is not": (
             add("drafts", survey_year="2014", seed="question_map", row="overall_experience", certainty="likely",
                 score="100", evidence="label", reviewer="A. Reviewer", reviewed_on="2026-02-30"),
             ["row overall_experience, certainty likely, evidence label, what_to_do reviewed_on is no day"],
+        ),
+        "a line of drafts whose row has another key now": (
+            add("drafts", survey_year="2014", seed="response_map", row="support_work, code 04", certainty="likely",
+                score="100", evidence="label", reviewer="A. Reviewer", reviewed_on="2026-11-23"),
+            ["row support_work, code 04, certainty likely, evidence label, what_to_do the seed has no such row"],
         ),
         "a response without its question": (
             add("revisions", question_id="", survey_year="2014", response="yes", vintage=RELEASE,

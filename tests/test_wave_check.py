@@ -450,6 +450,14 @@ FAULTS: dict[str, tuple[Plant, str, list[str]] | tuple[Plant, str, list[str], in
         "blocks",
         ["drafts.csv", "question_map: overall_experience (likely: same label)", "nobody has reviewed it"],
     ),
+    "a line of drafts whose row is gone": (
+        add(
+            "drafts", **W15, seed="age_bands", row="age_51_65", certainty="uncertain", score="",
+            evidence="copied from 2014", reviewer="A. Reviewer", reviewed_on="2016-01-31",
+        ),
+        "blocks",
+        ["row that is not there", "age_bands: age_51_65 (uncertain: copied from 2014)", "the seed has no such row"],
+    ),
 }  # fmt: skip
 
 
@@ -564,6 +572,23 @@ def without_rows(seeds: tuple[str, ...] | None = None) -> Plant:
                 write_rows(path, kept)
 
     return plant
+
+
+def test_rows_of_a_drafted_wave_that_no_line_of_drafts_is_about_are_told(survey: Warehouse) -> None:
+    """Written by hand, or their line was lost on the way: a release cannot know."""
+    assert "Rows that drafts.csv does not list" not in {entry.title for entry in checked(survey).entries}
+    reviewed = {"certainty": "likely", "evidence": "label", "reviewer": "A. Reviewer", "reviewed_on": "2016-01-31"}
+    listed = ["support_work, code 1", "support_work, code 2"]
+    for row in listed:
+        add("drafts", **W15, seed="response_map", row=row, score="100", **reviewed)(survey)
+
+    found = checked(survey)
+
+    told = {entry.found for entry in found.entries if entry.title == "Rows that drafts.csv does not list"}
+    assert found.counts["blocks"] == found.counts["look"] == 0
+    assert {"waves: wave 2015", "response_map: support_work, code 3", "question_map: support_work"} <= told
+    assert any(row.startswith("comparability: ") and row.endswith(", 2014 to 2015") for row in told)
+    assert not {f"response_map: {row}" for row in listed} & told
 
 
 def test_a_wave_that_is_only_registered_is_listed(survey: Warehouse) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestration.errors import Refusal
 from orchestration.registry import RawFile
 from orchestration.settings import EXPECTATIONS_DIR, Settings
-from orchestration.wave.draft import next_wave
+from orchestration.wave.draft import KEYS, next_wave
 from orchestration.wave.guess import alike, plain
 from orchestration.wave.received import Row, in_one_line, landed, registered, seed_rows, wave_before
 from orchestration.wave.rehearsal import Found, Rehearsal
@@ -416,6 +416,7 @@ def _all(look: _Look) -> Iterator[Entry]:
             "blocks", "wave", "Nothing is mapped yet", "question_map.csv", f"no row of {look.wave}",
             "a row for each question that was asked", f"`cmhs wave init {look.wave}` drafts the rows",
         )  # fmt: skip
+    yield from _unlisted(look)
     # It asks the raw files, about rows that are taken out next.
     del needs["every_correction_matches"]
     yield from _found_by_dbt(look, "every_correction_matches")
@@ -589,7 +590,9 @@ def _missing_key_variable(look: _Look, row: Found) -> Found:
 
 def _open_draft(look: _Look, row: Found) -> Found:
     evidence = f" ({row['certainty']}: {row['evidence']})" if row["evidence"] else f" ({row['certainty']})"
-    return {"found": f"{row['seed']}: {row['row']}{evidence}"}
+    found = {"found": f"{row['seed']}: {row['row']}{evidence}"}
+    gone = row["what_to_do"].startswith("the seed has no such row")
+    return found | ({"title": "Lines about a row that is not there"} if gone else {})
 
 
 # How a row of these checks is put: what differs from the entry that any check gets.
@@ -658,6 +661,20 @@ def _labels_of_columns(look: _Look) -> Iterator[Entry]:
             "a label that resembles the question, or its label in the wave before",
             "look into the questionnaire: is it the right column? numbers move",
         )  # fmt: skip
+
+
+def _unlisted(look: _Look) -> Iterator[Entry]:
+    """Rows of a drafted wave without a line in drafts.csv: a release cannot know whether a person wrote them."""
+    listed = {(row["seed"], row["row"]) for row in look.rows("drafts", look.wave)}
+    for seed, key in KEYS.items() if listed else ():
+        year = "to_year" if seed == "comparability" else "survey_year"
+        for row in seed_rows(look.settings, seed):
+            if row[year].strip() == str(look.wave) and (seed, name := key.format_map(row)) not in listed:
+                yield Entry(
+                    "know", "review", "Rows that drafts.csv does not list", "drafts.csv", f"{seed}: {name}",
+                    "a line for each row that `cmhs wave init` wrote",
+                    "nothing, where a person wrote it; if its line was removed, put it back",
+                )  # fmt: skip
 
 
 def _questions(look: _Look) -> Iterator[Entry]:

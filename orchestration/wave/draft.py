@@ -23,18 +23,20 @@ if TYPE_CHECKING:
 Meaning = TypeVar("Meaning")
 
 ROLES = ("responses", "sampled")
-SEEDS = (
-    "waves",
-    "age_bands",
-    "key_variables",
-    "key_codes",
-    "question_map",
-    "response_map",
-    "routing",
-    "ignored_columns",
-    "comparability",
-    "expected_rows",
-)
+# Which row of a seed a line of drafts.csv is about; the check every_draft_is_reviewed.sql has the same.
+KEYS = {
+    "waves": "wave {survey_year}",
+    "age_bands": "{age_band}",
+    "key_variables": "{file_role}, {variable}",
+    "key_codes": "{file_role}, {variable}, code {code}",
+    "question_map": "{question_id}",
+    "response_map": "{question_id}, code {code}",
+    "routing": "{question_id}, filter {filter_question_id}, code {filter_code}",
+    "ignored_columns": "{file_role}, {raw_column}",
+    "comparability": "{question_id}, {from_year} to {to_year}",
+    "expected_rows": "{question_id}",
+}
+SEEDS = tuple(KEYS)
 # A code may be written down where no person can be told by it; macros/shown_code.sql has the same rule.
 CODE = re.compile(r"-?[0-9]{1,3}|[0-9]{1,2};[0-9]{1,2}|[A-Za-z]")
 # Rarer codes do not tell whether two columns without labels have one list of codes.
@@ -46,14 +48,18 @@ ABOUT_THE_FORM = ("not_answered", "not_routed", "multiple")
 
 @dataclass(frozen=True)
 class Draft:
-    """A row for a seed: its key in words, how sure it is, what it rests on; `score` of 100, or None where copied."""
+    """A row for a seed, how sure it is, what it rests on; `score` of 100, or None where copied."""
 
     seed: str
-    row: str
     cells: Row
     certainty: Certainty
     evidence: str
     score: int | None = None
+
+    @property
+    def row(self) -> str:
+        """Its key in words."""
+        return KEYS[self.seed].format_map(self.cells)
 
 
 @dataclass(frozen=True)
@@ -323,7 +329,7 @@ class _Drafting:
     def rows(self) -> Iterator[Draft]:
         yield from self._waves()
         for row in self.seed("age_bands", self.before):
-            yield self._copied("age_bands", row["age_band"], row)
+            yield self._copied("age_bands", row)
         yield from self._key_variables()
         yield from self._key_codes()
         yield from self._question_map()
@@ -334,11 +340,11 @@ class _Drafting:
         asked = {match.described["question_id"] for match in self.questions}
         for row in self.seed("expected_rows", self.before):
             if row["question_id"] in asked:
-                yield self._copied("expected_rows", row["question_id"], row)
+                yield self._copied("expected_rows", row)
 
-    def _copied(self, seed: str, key: str, row: Row) -> Draft:
+    def _copied(self, seed: str, row: Row) -> Draft:
         cells = row | {"survey_year": self.wave}
-        return Draft(seed, key, cells, "uncertain", f"copied from {self.before}; the files do not tell")
+        return Draft(seed, cells, "uncertain", f"copied from {self.before}; the files do not tell")
 
     def _waves(self) -> Iterator[Draft]:
         [row] = self.seed("waves", self.before)
@@ -354,12 +360,12 @@ class _Drafting:
         if 2 * sum(bool(self._differences(match)[0]) for match in self.questions) > len(self.questions):
             cells["comparable_block"] = self.wave
             evidence.append("a block of its own, since most questions differ")
-        yield Draft("waves", f"wave {self.wave}", cells, "uncertain", "; ".join(evidence))
+        yield Draft("waves", cells, "uncertain", "; ".join(evidence))
 
     def _key_variables(self) -> Iterator[Draft]:
-        for role, match in self.keys:
+        for _, match in self.keys:
             cells = match.described | {"survey_year": self.wave, "raw_column": match.new.key}
-            yield _of(match, "key_variables", f"{role}, {cells['variable']}", cells)
+            yield _of(match, "key_variables", cells)
 
     def _key_codes(self) -> Iterator[Draft]:
         known: dict[tuple[str, str], str] = {}
@@ -403,7 +409,7 @@ class _Drafting:
                     "code": code,
                     "value": value,
                 }
-                yield Draft("key_codes", f"{role}, {variable}, code {code}", cells, certainty, evidence)
+                yield Draft("key_codes", cells, certainty, evidence)
 
     def _codes_of(self, role: str, match: _Match, old: Mapping[str, str]) -> list[str]:
         """Codes that the file declares or that occur, in the order of the wave before; of ages only the missing."""
@@ -433,7 +439,7 @@ class _Drafting:
     def _question_map(self) -> Iterator[Draft]:
         for match in self.questions:
             cells = match.described | {"survey_year": self.wave, "raw_column": match.new.key}
-            draft = _of(match, "question_map", match.described["question_id"], cells)
+            draft = _of(match, "question_map", cells)
             if _is_wording(match):
                 yield draft
             elif match.new.texts and not _same_words(match):
@@ -467,7 +473,7 @@ class _Drafting:
                 }
                 certainty: Certainty = "likely" if sure else "uncertain"
                 score = 100 if meaning.sure else None
-                yield Draft("response_map", f"{question}, code {code}", cells, certainty, meaning.evidence, score)
+                yield Draft("response_map", cells, certainty, meaning.evidence, score)
 
     def _routing(self) -> Iterator[Draft]:
         columns = {match.described["question_id"]: match for match in self.questions}
@@ -481,11 +487,9 @@ class _Drafting:
             if old is None or question not in columns or asked not in columns:
                 continue
             for draft in now.get((asked, plain(old["label"])), []):
-                code = draft.cells["code"]
                 yield Draft(
                     "routing",
-                    f"{question}, filter {asked}, code {code}",
-                    row | {"survey_year": self.wave, "filter_code": code},
+                    row | {"survey_year": self.wave, "filter_code": draft.cells["code"]},
                     "uncertain",
                     f'as in {self.before}: "{old["label"]}" led past it; the file does not tell',
                 )
@@ -495,7 +499,7 @@ class _Drafting:
             for match in sorted(self.matches[role], key=lambda match: match.new.key):
                 if match.kind == "ignored":
                     cells = match.described | {"survey_year": self.wave, "raw_column": match.new.key}
-                    yield _of(match, "ignored_columns", f"{role}, {match.new.key}", cells)
+                    yield _of(match, "ignored_columns", cells)
 
     def _comparability(self) -> Iterator[Draft]:
         for match in self.questions:
@@ -519,7 +523,7 @@ class _Drafting:
             }
             # No file tells what stood before a question, or how it was asked.
             evidence += "; see the questionnaire"
-            yield Draft("comparability", f"{question}, {self.before} to {self.wave}", cells, "uncertain", evidence)
+            yield Draft("comparability", cells, "uncertain", evidence)
 
     def _differences(self, match: _Match) -> tuple[list[str], list[str]]:
         """How a question differs from the wave before by label and options, and what of these is not known."""
@@ -552,11 +556,11 @@ class _Drafting:
         return differs, unknown
 
 
-def _of(match: _Match, seed: str, key: str, cells: Row) -> Draft:
+def _of(match: _Match, seed: str, cells: Row) -> Draft:
     evidence = match.guess.evidence
     if match.old.key != match.new.key:
         evidence += f"; was {match.old.key} in {match.described['survey_year']}"
-    return Draft(seed, key, cells, match.guess.certainty, evidence, match.guess.score)
+    return Draft(seed, cells, match.guess.certainty, evidence, match.guess.score)
 
 
 def _same_words(match: _Match) -> bool:
