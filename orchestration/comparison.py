@@ -33,7 +33,7 @@ RESTATED_TABLES = {
     "means": (("survey_year", *BREAKDOWNS), ("mean_score", *INTERVAL, "base")),
     "changes": (
         ("to_year", "from_year", "geography_level", "geography_code", "question_id", "response"),
-        ("change", *INTERVAL, "comparable"),
+        ("change", *INTERVAL, "comparable", "significant"),
     ),
     "trust_comparisons": (("survey_year", "trust", "question_id", "response"), ("difference", *INTERVAL, "band")),
     "exclusions": (("survey_year", "question_id", "status"), ("n",)),

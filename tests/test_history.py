@@ -104,6 +104,20 @@ def test_a_value_in_print_that_moves_blocks_and_says_what_to_review(superseded: 
     assert f"revisions.csv: {row}, with reason, reviewer and date." in problem
 
 
+def test_a_verdict_in_print_that_turns_blocks_though_no_figure_moved(superseded: Warehouse) -> None:
+    with opened(folder_of(superseded)) as connection:
+        connection.execute(
+            "update marts.changes set significant = not significant "
+            "where question_id = 'overall_experience' and response = '8' and geography_level = 'england'"
+        )
+
+    [problem] = refusal_of(superseded).problems
+
+    assert f"1 values in print of overall_experience in wave 2014 differ from release {OLDER}" in problem
+    assert "changes, 2014, overall_experience, 8, from_year 2013, " in problem
+    assert ", significant: true -> false" in problem or ", significant: false -> true" in problem
+
+
 def test_a_value_that_moves_less_than_the_tolerance_is_no_restatement(superseded: Warehouse) -> None:
     in_print_by(0.04)(superseded)
 

@@ -118,28 +118,30 @@ tested as (
 
     select
         *,
-        {{ normal_p_value('(change / nullif(se, 0))') }} as p_value
+        {{ normal_p_value('(change / nullif(se, 0))') }} as p_value,
+        case when span <> 'wave_to_wave' then question_id end as family_question_id
     from differences
 
 ),
 
--- Benjamini and Hochberg (J. R. Stat. Soc. B 57, 1995, 289-300) over the tests of one wave and level: those of
--- comparable changes that are shown.
+-- Benjamini and Hochberg (J. R. Stat. Soc. B 57, 1995, 289-300) over the tests of comparable changes that are shown: of
+-- all steps between two waves, and of a longer change those of its question. Which longer ones there are is another
+-- matter with each wave that is added, and no verdict on a change that is in print may hang on that.
 ranked as (
 
     select
         *,
         case when comparable and not suppressed then p_value end as family_p_value,
-        count(case when comparable and not suppressed then p_value end) over (partition by to_year, geography_level)
-            as family_size,
+        count(case when comparable and not suppressed then p_value end) over (
+            partition by from_year, to_year, geography_level, family_question_id
+        ) as family_size,
         row_number() over (
-            partition by to_year, geography_level
+            partition by from_year, to_year, geography_level, family_question_id
             order by
                 case when comparable and not suppressed then p_value end asc nulls last,
                 question_id asc nulls last,
                 response asc nulls last,
-                geography_code asc nulls last,
-                from_year asc nulls last
+                geography_code asc nulls last
         ) as family_rank
     from tested
 
@@ -165,7 +167,7 @@ final as (
             when family_p_value is not null
                 then
                     least(1, min(family_p_value * family_size / family_rank) over (
-                        partition by to_year, geography_level
+                        partition by from_year, to_year, geography_level, family_question_id
                         order by family_rank desc nulls last
                         rows between unbounded preceding and current row
                     ))
