@@ -35,6 +35,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (Refusal, OSError) as refusal:
+            if isinstance(refusal, BrokenPipeError) and ctx.invoked_subcommand != "refresh":
+                raise  # Nobody reads any further, as in `| head`: click ends without a word.
             if ctx.meta.get(JSON_WANTED):
                 click.echo(json.dumps(_refused(refusal), indent=2))
             else:

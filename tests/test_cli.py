@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from conftest import Warehouse, folder_of, run_command
+from conftest import FIXTURES, Warehouse, folder_of, run_command
 
 from orchestration import terminal
 from orchestration.errors import Refusal
@@ -172,6 +172,23 @@ def test_a_published_folder_that_cannot_be_looked_at_is_named_without_a_tracebac
 
 
 # ---------------------------------------------------------------------------------------- on a terminal
+
+
+def test_who_reads_no_further_is_told_nothing(tmp_path: Path) -> None:
+    """As `cmhs wave check 2014 | head` does, or a pager that is left."""
+    unread = Warehouse(tmp_path / "nothing", FIXTURES / "hand_worked" / "raw", FIXTURES / "hand_worked" / "seeds")
+    reads, writes = os.pipe()
+    os.close(reads)
+    ran = subprocess.run(
+        [sys.executable, "-c", "from orchestration.cli import main; main()", "wave", "check", "2014"],
+        cwd=ROOT,
+        env=os.environ | unread.environment,
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writes)
+    assert (ran.returncode, ran.stderr) == (1, "")
 
 
 def test_a_blocked_refresh_counts_while_it_runs_and_then_says_what_to_do(small: Warehouse) -> None:
