@@ -78,9 +78,12 @@ def holder_of(folder: Path) -> str | None:
 def _end_orphan(warehouse: Path) -> None:
     """End the dbt of a run that was killed alone: it would go on writing without the lock."""
     noted = state_dir_of(warehouse) / TEMPORARY / DBT_PID
-    if not noted.is_file() or not (text := noted.read_text()).isdecimal():
+    if not noted.is_file():
         return
+    text = noted.read_text(encoding="ascii", errors="replace")
     noted.unlink()
+    if not text.isdecimal():
+        return
     process = Path("/proc") / text
     # The number may be another program's by now.
     with suppress(OSError):

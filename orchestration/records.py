@@ -29,7 +29,8 @@ def in_postgresql(dagster_home: Path) -> bool:
     configuration = dagster_home / "dagster.yaml"
     if not configuration.exists():
         return False
-    lines = configuration.read_text(encoding="utf-8").splitlines()
+    # Dagster itself says what is wrong with a file that is no text.
+    lines = configuration.read_text(encoding="utf-8", errors="replace").splitlines()
     return any("postgres" in line.partition("#")[0] for line in lines)
 
 

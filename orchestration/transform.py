@@ -214,6 +214,8 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
         parsed = prepare_manifest(settings)
         check_crosswalk(settings, parsed)
         target = settings.dbt_target_dir
+        if target.is_file():
+            target.unlink()
         target.mkdir(parents=True, exist_ok=True)
         (target / "run_results.json").unlink(missing_ok=True)
         # Where dbt writes what it asks of the database, before it does.

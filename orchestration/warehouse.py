@@ -95,6 +95,9 @@ def set_aside_if_damaged(path: Path) -> Path | None:
     aside = path.with_name(f"{path.name}.damaged")
     if aside.is_dir() and not aside.is_symlink():
         shutil.rmtree(aside)
+    else:
+        # A folder is not renamed over a file.
+        aside.unlink(missing_ok=True)
     path.rename(aside)
     wal = path.with_name(f"{path.name}.wal")
     if wal.exists():

@@ -20,7 +20,7 @@ from orchestration import publish as publishing
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.lock import _end_orphan
-from orchestration.records import set_aside_damaged_records
+from orchestration.records import open_records, set_aside_damaged_records
 from orchestration.registry import read_registry, sha256_of
 from orchestration.warehouse import connect, set_aside_if_damaged
 
@@ -683,6 +683,19 @@ def test_a_damaged_warehouse_is_set_aside(
     assert set_aside_if_damaged(path) is None
 
 
+@pytest.mark.parametrize("older", [zeros, a_folder])
+def test_a_damaged_warehouse_is_set_aside_over_an_older_one_of_another_kind(
+    tmp_path: Path, older: Callable[[Path], None]
+) -> None:
+    path, aside = tmp_path / "warehouse.duckdb", tmp_path / "warehouse.duckdb.damaged"
+    for file, damage in ((aside, older), (path, a_folder if older is zeros else garbage)):
+        file.write_bytes(b"x" * 100_000)
+        damage(file)
+
+    assert set_aside_if_damaged(path) == aside
+    assert not path.exists()
+
+
 def test_a_warehouse_that_another_program_has_open_is_not_damaged(hand_worked: Warehouse, tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     path.write_bytes(hand_worked.settings.warehouse.read_bytes())
@@ -718,6 +731,16 @@ def test_the_dbt_of_a_killed_run_is_ended_before_the_next_one_writes(tmp_path: P
             process.kill()
 
 
+def test_a_damaged_note_of_dbts_process_is_none(tmp_path: Path) -> None:
+    noted = tmp_path / "warehouse.duckdb.d" / "tmp" / "dbt.pid"
+    noted.parent.mkdir(parents=True)
+    noted.write_bytes(b"\xf5\x00\xb2")
+
+    _end_orphan(tmp_path / "warehouse.duckdb")
+
+    assert not noted.exists()
+
+
 # ---------------------------------------------------------------------------------------- Dagster's damaged records
 
 
@@ -739,3 +762,15 @@ def test_damaged_records_of_dagster_are_set_aside(
     assert set_aside_damaged_records(home) == [home / f"{folder}.damaged"]
     assert not (home / folder).exists()
     assert set_aside_damaged_records(home) == []
+
+
+def test_settings_of_dagster_that_are_no_text_are_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dagster.yaml").write_bytes(b"\xf5\x00\xb2" * 50)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    advice = "Look at dagster.yaml there; removed, it is written anew."
+
+    assert set_aside_damaged_records(tmp_path) == []
+    with pytest.raises(Refusal, match=f"(?s)cannot be used .*{advice}"), open_records(tmp_path):
+        pass

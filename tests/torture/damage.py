@@ -185,12 +185,25 @@ def dagster_faults() -> list[Fault]:
             f"{file} of garbage": _write(below(file), lambda content: _garbage(len(content))),
             f"{file} cut in half": _write(below(file), half),
         }
-    changes |= {
-        "dagster.yaml empty": _write(below("dagster.yaml"), lambda content: b""),
-        "dagster.yaml cut in half": _write(below("dagster.yaml"), half),
-        "dagster.yaml of garbage": _write(below("dagster.yaml"), lambda content: _garbage(200)),
-    }
+    changes["dagster.yaml empty"] = _write(below("dagster.yaml"), lambda content: b"")
     faults = [damaged("Dagster's storage", name, change) for name, change in changes.items()]
+
+    def settings_damaged(name: str, content: Callable[[bytes], bytes]) -> Fault:
+        # Somebody's settings, which may name another database: they are refused, not replaced, until he mends them.
+        @contextmanager
+        def plant(lane: Lane) -> Iterator[None]:
+            file = below("dagster.yaml")(lane)
+            before = file.read_bytes()
+            file.write_bytes(content(before))
+            try:
+                yield None
+            finally:
+                file.write_bytes(before)
+
+        return Fault("Dagster's storage", name, plant)
+
+    faults.append(settings_damaged("dagster.yaml cut in half", half))
+    faults.append(settings_damaged("dagster.yaml of garbage", lambda content: _garbage(200)))
     strikes = ("between two waves", "while dbt builds", "before the release", "while the release is made")
     return faults + [gone_at(MOMENTS[name]) for name in strikes]
 

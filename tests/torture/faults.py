@@ -107,6 +107,7 @@ def torture(
     def wanted(kind: str, name: str) -> bool:
         return f"{kind}, {name}".startswith(only) and (kind, name) not in done
 
+    sound = lane.copy(folder / "sound")
     faults = [fault for fault in all_faults(folder, seed) if wanted(fault.kind, fault.name)]
     built = None
     if any(fault.alone for fault in faults):
@@ -117,7 +118,6 @@ def torture(
         run.wait_until(lambda: MOMENTS["before the release"].reached(lane, run))
         run.kill()
         built = lane.copy(folder / "built")
-    sound = lane.copy(folder / "sound")
     missing = []
     for number, fault in enumerate(faults):
         if fault.alone:

@@ -128,8 +128,10 @@ def try_out(lane: Lane, fault: Fault) -> Outcome:
     problems_before = len(lane.problems)
     what = f"{fault.kind}, {fault.name}"
     before = release.current(lane.settings)
-    edition = lane.registered_edition() if fault.alone else lane.new_edition()
+    if not fault.alone:
+        lane.new_edition()
     with fault.plant(lane) as strike:
+        edition = lane.registered_edition()
         run = (fault.start or (start_release if fault.alone else Lane.start))(lane)
         try:
             if strike is not None:
