@@ -92,6 +92,15 @@ cross join (
     hash({{ columns | join(', ') }})
 {%- endmacro %}
 
+{% macro only_after(name) -%}
+    {{ adapter.dispatch('only_after')(name) }}
+{%- endmacro %}
+
+{#- Always true, and known only once that query has ended. -#}
+{% macro default__only_after(name) %}
+        and (select count(*) from {{ name }}) >= 0
+{%- endmacro %}
+
 {% macro cell(frame_gender, frame_age_band) -%}
     case
         when {{ frame_age_band }} = 'under_minimum' then 'under_minimum'

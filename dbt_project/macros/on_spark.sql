@@ -32,3 +32,7 @@
 {% macro spark__number_of(columns) -%}
     xxhash64({% for column in columns %}{{ column }} is null, {{ column }}{{ ', ' if not loop.last }}{% endfor %})
 {%- endmacro %}
+
+{#- Spark would run that query once more to know it, and has its own ways with memory. -#}
+{% macro spark__only_after(name) -%}
+{%- endmacro %}
