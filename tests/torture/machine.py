@@ -303,7 +303,7 @@ def clock_faults(folder: Path) -> list[Fault]:
             (folder / "clock").write_text(stamp)
             return lane.start(
                 LD_PRELOAD=str(LIBFAKETIME), FAKETIME_TIMESTAMP_FILE=str(folder / "clock"), FAKETIME_NO_CACHE="1",
-                # With the library's own mending of monotonic waits Python's threads would not wait for each other at all.
+                # As the library mends monotonic waits, threads of Python would not wait for each other at all.
                 FAKETIME_DONT_FAKE_MONOTONIC="1", FAKETIME_FORCE_MONOTONIC_FIX="0",
             )  # fmt: skip
 
