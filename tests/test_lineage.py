@@ -301,7 +301,7 @@ def test_a_model_is_read_again_only_when_it_or_a_table_changed(
     kept = settings.state_dir / lineage.CACHE
     for damage in (b"", b"[1]", b"{", kept.read_bytes()[:-9]):
         kept.write_bytes(damage)
-        assert again() == (44, before)
+        assert again() == (45, before)
     manifest = settings.dbt_target_dir / "manifest.json"
     changed = json.loads(manifest.read_text())
     changed["nodes"]["model.cmhs.exclusions"]["compiled_code"] = 'select 1 as n from "warehouse"."raw"."files"'
@@ -309,7 +309,7 @@ def test_a_model_is_read_again_only_when_it_or_a_table_changed(
     times, after = again()
     assert times == 1
     assert after["marts.exclusions"]["columns"]["n"]["sources"] == []
-    assert len(json.loads(kept.read_bytes())) == 44
+    assert len(json.loads(kept.read_bytes())) == 45
     changed["nodes"]["model.cmhs.exclusions"]["compiled_code"] = "select nowhere.n from raw.files"
     manifest.write_text(json.dumps(changed))
     with pytest.raises(Refusal, match=r"The lineage of marts\.exclusions cannot be read from its SQL"):

@@ -12,7 +12,7 @@ repeated_{{ wave }} as (
         survey_year,
         trust,
         record
-    from {{ ref('stg_responses') }}
+    from {{ ref('stg_records') }}
     where survey_year = {{ wave }} {{- only_after('repeated_' ~ waves[loop.index0 - 1]) if not loop.first }}
     group by survey_year, trust, record
     having count(*) > 1 and record is not null
@@ -25,7 +25,7 @@ repeated as (
         survey_year,
         trust,
         record
-    from {{ ref('stg_responses') }}
+    from {{ ref('stg_records') }}
     where false
     {%- for wave in waves %}
     union all
