@@ -84,21 +84,20 @@ cross join (
     {{ return('case ' ~ text ~ ' ' ~ branches | join(' ') ~ ' end') }}
 {% endmacro %}
 
+{#- Spark's hash passes over a NULL as if the column were not there. -#}
 {% macro number_of(columns) -%}
-    {{ adapter.dispatch('number_of')(columns) }}
-{%- endmacro %}
-
-{% macro default__number_of(columns) -%}
+    {%- if target.type == 'spark' -%}
+    xxhash64({% for column in columns %}{{ column }} is null, {{ column }}{{ ', ' if not loop.last }}{% endfor %})
+    {%- else -%}
     hash({{ columns | join(', ') }})
+    {%- endif -%}
 {%- endmacro %}
 
-{% macro only_after(name) -%}
-    {{ adapter.dispatch('only_after')(name) }}
-{%- endmacro %}
-
-{#- Always true, and known only once that query has ended. -#}
-{% macro default__only_after(name) %}
+{#- Always true, and known only once that query has ended. Spark would run the query once more to know it. -#}
+{% macro only_after(name) %}
+    {%- if target.type != 'spark' %}
         and (select count(*) from {{ name }}) >= 0
+    {%- endif %}
 {%- endmacro %}
 
 {% macro cell(frame_gender, frame_age_band) -%}

@@ -27,12 +27,3 @@
 {% macro spark__cast(expression, data_type) -%}
     cast({{ expression }} as {{ 'string' if data_type | lower == 'varchar' else data_type }})
 {%- endmacro %}
-
-{#- Spark's hash passes over NULL, as if the column were not there. -#}
-{% macro spark__number_of(columns) -%}
-    xxhash64({% for column in columns %}{{ column }} is null, {{ column }}{{ ', ' if not loop.last }}{% endfor %})
-{%- endmacro %}
-
-{#- Spark would run that query once more to know it, and has its own ways with memory. -#}
-{% macro spark__only_after(name) -%}
-{%- endmacro %}
