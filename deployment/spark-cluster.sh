@@ -69,6 +69,9 @@ case $1 in
     for pid in "$folder"/worker*.pid "$folder"/master.pid; do
       [ -f "$pid" ] || continue
       kill "$(cat "$pid")" 2>/dev/null || true
+      # Where it was started with SIGTERM ignored, as by some schedulers, Java ignores it, too.
+      for _ in $(seq 50); do kill -0 "$(cat "$pid")" 2>/dev/null || break; sleep 0.1; done
+      kill -9 "$(cat "$pid")" 2>/dev/null || true
       while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.1; done
       rm "$pid"
     done
