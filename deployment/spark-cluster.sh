@@ -23,6 +23,8 @@ umask 077
 daemon() {
   name=$1
   shift
+  # It is there before anybody looks for words in it.
+  : >"$folder/$name.log"
   nohup "$SPARK_HOME/bin/spark-class" "$@" </dev/null >"$folder/$name.log" 2>&1 &
   echo $! >"$folder/$name.pid"
 }
