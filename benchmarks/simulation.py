@@ -309,6 +309,7 @@ select
     bands.name as age_band,
     genders_of_cells.name as gender,
     cast(null as varchar) as person_status,
+    false as is_blank,
     names.question_id,
     asked.response as code,
     false as sent_past,
