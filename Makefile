@@ -20,7 +20,7 @@ test-bi: .venv/installed ## the release in tools of others: DuckDB since 1.2, th
 
 spark: .venv/spark-installed ## install Spark, for CMHS_TARGET=spark (450 MB; needs Java 17)
 
-test-spark: .venv/spark-installed ## the six waves on a Spark cluster, and the hand-worked survey: the same marts as DuckDB (15 minutes)
+test-spark: .venv/spark-installed ## the six waves on a Spark cluster, and the hand-worked survey: the same marts as DuckDB (20 minutes)
 	@$(if $(TEST_FOLDER),PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER)) $(BIN)/pytest -vv tests/spark/parity.py
 
 test-spark-small: .venv/spark-installed ## of these the hand-worked survey alone, in one process (a few minutes)
@@ -62,7 +62,7 @@ benchmark: .venv/installed ## how often intervals hold the truth, what estimatin
 	$(BIN)/python benchmarks/estimation.py --folder data/benchmark > benchmarks/estimation.md
 	$(BIN)/python benchmarks/refresh.py > benchmarks/refresh.md
 
-benchmark-scale: .venv/installed ## one machine at up to a hundred million persons (half an hour, 3 GB of disk)
+benchmark-scale: .venv/installed ## one machine at up to a hundred million persons (a quarter of an hour, 3 GB of disk)
 	@mkdir -p data/benchmark
 	$(BIN)/python benchmarks/scale.py --folder data/benchmark > benchmarks/scale.md
 
