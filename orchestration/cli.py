@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestration.errors import Refusal
+from orchestration.process import run
 from orchestration.settings import ROOT, Settings
 from orchestration.terminal import progress, refusal_in_words
 
@@ -105,12 +106,12 @@ def refresh(force: bool, quiet: bool, as_json: bool) -> None:
               2    the command was typed wrongly
               130  interrupted (Ctrl-C)
     """
-    from orchestration.refresh import refresh as run
+    from orchestration.refresh import refresh as bring_up_to_date
 
     settings = Settings.from_environment()
     started = time.monotonic()
     with progress(quiet=quiet or as_json) as say:
-        done = run(settings, say, force=force)
+        done = bring_up_to_date(settings, say, force=force)
     if as_json:
         click.echo(json.dumps(_as_document(done, time.monotonic() - started), indent=2))
         return
@@ -215,10 +216,10 @@ def explain(number: str, conditions: tuple[str, ...], release_id: str, as_json: 
 
     As in: cmhs explain estimates.pct --where "question_id = 'listened_to' and breakdown = 'all'" --where response=yes
     """
-    from orchestration.explain import explain as run
+    from orchestration.explain import explain as behind
     from orchestration.explain import in_words
 
-    explained = run(_folder(release_id), number, conditions)
+    explained = behind(_folder(release_id), number, conditions)
     click.echo(json.dumps(explained, indent=2, default=str) if as_json else in_words(explained))
 
 
@@ -560,5 +561,10 @@ def headline(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def program() -> None:
+    """The command as a program of its own."""
+    run(main)
+
+
 if __name__ == "__main__":
-    main()
+    program()

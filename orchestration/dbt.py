@@ -7,9 +7,11 @@ Belongs here: how the process of dbt is set up. Does not: what it is started wit
 
 import gc
 
+from orchestration.process import run
+
 if __name__ == "__main__":
     # Of some 400 nodes dbt keeps almost all it makes; looking through that for garbage takes an eighth of its time.
     gc.disable()
     from dbt.cli.main import cli
 
-    cli()
+    run(cli)

@@ -311,12 +311,14 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
             build = last_build(warehouse)
             outcomes = expectations.run_suites(warehouse)
             now = datetime.now(UTC).replace(tzinfo=None)
-            hashes = {o.suite: content_hash(warehouse, "marts", o.suite) for o in outcomes}
+            hashes = {suite: content_hash(warehouse, "marts", suite) for suite in {o.suite for o in outcomes}}
+            warehouse.begin()
             warehouse.executemany(
                 "insert into gate.evidence values (?, ?, ?, ?, ?, ?, ?)",
                 [[build.build_id, o.check_id, "expectation", hashes[o.suite], o.status, o.failures, now]
                  for o in outcomes],
             )  # fmt: skip
+            warehouse.commit()
         failed = [outcome for outcome in outcomes if outcome.status != "pass"]
         context.log.info(
             f"Great Expectations: {len(hashes)} suites, {len(outcomes)} expectations; "

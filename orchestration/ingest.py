@@ -341,15 +341,15 @@ def _land_statistical(
 
 def _text_of(frame: "pd.DataFrame", name: str) -> str:
     """SQL for a column as text: whole numbers without a decimal point, others in their shortest form."""
-    import pandas as pd
-
     column = identifier(name)
     if frame[name].dtype.kind == "f":
         whole = f"isfinite({column}) and {column} = trunc({column}) and abs({column}) < 1e15"
         number = f"case when {whole} then {column}::bigint::varchar else {column}::varchar end"
         return f"case when not isnan({column}) then {number} end"
     if frame[name].dtype.kind == "O":
-        frame[name] = [None if pd.isna(value) else _code_text(value) for value in frame[name]]
+        # A column of codes has few different ones.
+        texts = {value: _code_text(value) for value in frame[name].dropna().unique()}
+        frame[name] = frame[name].map(texts).astype(object).where(frame[name].notna(), None)
     return f"{column}::varchar"
 
 

@@ -207,13 +207,18 @@ def _finish(settings: Settings, folder: Path, build: gate.Build) -> None:
 
 def _copy_tables(connection: "duckdb.DuckDBPyConnection", aside: Path) -> None:
     connection.execute(f"attach {literal(aside.resolve() / DATABASE)} as release (storage_version '{STORAGE_VERSION}')")
+    # One transaction: each of its own would wait for the disk, for each comment of a column.
+    connection.begin()
     connection.execute("create schema release.marts")
     for kind in ("parquet", "csv"):
         (aside / kind).mkdir()
     for done, table in enumerate(gate.PUBLISHED_TABLES):
         tell("release: writing tables", done, len(gate.PUBLISHED_TABLES))
-        source = f"(select * from warehouse.marts.{table} order by all)"
-        connection.execute(f"create table release.marts.{table} as from {source}")
+        connection.execute(
+            f"create table release.marts.{table} as from (select * from warehouse.marts.{table} order by all)"
+        )
+        # A table that is written in an order is read in it.
+        source = f"(from release.marts.{table})"
         for column, comment in _comments(connection, table):
             target = f"column release.marts.{table}.{column}" if column else f"table release.marts.{table}"
             connection.execute(f"comment on {target} is {literal(comment)}")
@@ -225,6 +230,7 @@ def _copy_tables(connection: "duckdb.DuckDBPyConnection", aside: Path) -> None:
         ):
             path = literal(aside.resolve() / kind / f"{table}.{kind}")
             connection.execute(f"copy {query} to {path} ({options})")
+    connection.commit()
     connection.execute("checkpoint release")
     connection.execute("detach release")
 

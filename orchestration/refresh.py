@@ -6,15 +6,17 @@ Belongs here: deciding whether to run, running, telling the user. Does not: any 
 import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import expectations
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.progress import tell
 from orchestration.registry import read_registry, verify_files
-from orchestration.release import clear_unfinished, current, demand_no_rollback
+from orchestration.release import altered, clear_unfinished, current, demand_no_rollback
 from orchestration.settings import Settings
 
 # What dagster-dbt says of its own arguments, at the level of our own words.
@@ -79,9 +81,10 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
 
 
 def _already_published(settings: Settings, fingerprint: str) -> Path | None:
-    """The current release, if it is whole and the warehouse, as it stands, was published as it from these inputs."""
+    """The current release, if its files are those that were verified when it was published, and the warehouse, as it
+    stands, was published as it from these inputs.
+    """  # fmt: skip
     from orchestration.gate import published_as
-    from orchestration.release import verify
     from orchestration.warehouse import connect
 
     folder = current(settings)
@@ -92,7 +95,7 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
             same = published_as(warehouse) == (folder.name, fingerprint)
     except Refusal:
         return None  # The run finds out whether it is damaged or held by another program.
-    return folder if same and not verify(folder) else None
+    return folder if same and not altered(folder) else None
 
 
 def _observe_unchanged(settings: Settings, folder: Path, fingerprint: str, say: Callable[[str], None]) -> None:
@@ -115,55 +118,67 @@ def _observe_unchanged(settings: Settings, folder: Path, fingerprint: str, say: 
 
 
 def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Refreshed:
+    from orchestration.manifest import prepare_manifest
+
     tell("starting Dagster")
-    import dagster as dg
+    with ThreadPoolExecutor(1) as executor:
+        # A project that is new dbt reads in a process of its own, while this one imports what it needs for as long.
+        parsing = executor.submit(prepare_manifest, settings)
+        import dagster as dg
 
-    from orchestration.automation import reason_of
-    from orchestration.build import build_definitions
-    from orchestration.lock import WAREHOUSE
-    from orchestration.publish import FORCE_TAG, RELEASE_KEY
-    from orchestration.records import open_records, set_aside_damaged_records
-    from orchestration.retry import STARTED_BY
+        from orchestration.automation import reason_of
+        from orchestration.build import build_definitions
+        from orchestration.lock import WAREHOUSE
+        from orchestration.publish import FORCE_TAG, RELEASE_KEY
+        from orchestration.records import open_records, set_aside_damaged_records
+        from orchestration.retry import STARTED_BY
 
-    class Progress(logging.Handler):
-        """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
+        class Progress(logging.Handler):
+            """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
 
-        def emit(self, record: logging.LogRecord) -> None:
-            meta = getattr(record, "dagster_meta", {})
-            words = str(meta.get("orig_message") or "")
-            if (
-                record.levelno == logging.INFO
-                and not meta.get("dagster_event")
-                and not words.startswith(DAGSTER_DBT_CHATTER)
-            ):
-                say(words)
+            def emit(self, record: logging.LogRecord) -> None:
+                meta = getattr(record, "dagster_meta", {})
+                words = str(meta.get("orig_message") or "")
+                if (
+                    record.levelno == logging.INFO
+                    and not meta.get("dagster_event")
+                    and not words.startswith(DAGSTER_DBT_CHATTER)
+                ):
+                    say(words)
 
-    @dg.logger
-    def progress(init_context: dg.InitLoggerContext) -> logging.Logger:
-        logger = logging.Logger("cmhs")
-        logger.addHandler(Progress(logging.INFO))
-        return logger
+        @dg.logger
+        def progress(init_context: dg.InitLoggerContext) -> logging.Logger:
+            logger = logging.Logger("cmhs")
+            logger.addHandler(Progress(logging.INFO))
+            return logger
 
-    definitions = build_definitions(settings, {"progress": progress})
-    for aside in set_aside_damaged_records(settings.dagster_home):
-        say(f"Dagster's records were damaged: set aside as {aside.name}, begun anew")
-    with open_records(settings.dagster_home) as instance:
-        result = definitions.resolve_job_def("refresh").execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            run_config={"loggers": {"progress": {}}},
-            tags={STARTED_BY: "cmhs refresh", WAREHOUSE: str(settings.warehouse)}
-            | ({FORCE_TAG: "true"} if force else {}),
-        )
-        if not result.success:
-            failures = [event for event in result.all_events if event.is_step_failure]
-            failures = failures or [event for event in result.all_events if event.is_run_failure]
-            if any("DagsterExecutionInterruptedError" in str(event.event_specific_data) for event in failures):
-                raise KeyboardInterrupt
-            causes = [Refusal.from_words(reason_of(event)) for event in failures]
-            raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", causes=causes)
-        if not result.asset_materializations_for_node(RELEASE_KEY.to_python_identifier()):
-            raise Refusal("The run succeeded but published nothing.", [f"See Dagster run {result.run_id}."])
+        for aside in set_aside_damaged_records(settings.dagster_home):
+            say(f"Dagster's records were damaged: set aside as {aside.name}, begun anew")
+        with open_records(settings.dagster_home) as instance:
+            if not parsing.done():
+                tell("dbt: reading the project")
+                expectations.great_expectations()
+            parsing.result()
+            result = (
+                build_definitions(settings, {"progress": progress})
+                .resolve_job_def("refresh")
+                .execute_in_process(
+                    instance=instance,
+                    raise_on_error=False,
+                    run_config={"loggers": {"progress": {}}},
+                    tags={STARTED_BY: "cmhs refresh", WAREHOUSE: str(settings.warehouse)}
+                    | ({FORCE_TAG: "true"} if force else {}),
+                )
+            )
+            if not result.success:
+                failures = [event for event in result.all_events if event.is_step_failure]
+                failures = failures or [event for event in result.all_events if event.is_run_failure]
+                if any("DagsterExecutionInterruptedError" in str(event.event_specific_data) for event in failures):
+                    raise KeyboardInterrupt
+                causes = [Refusal.from_words(reason_of(event)) for event in failures]
+                raise Refusal(f"Nothing was published (Dagster run {result.run_id}).", causes=causes)
+            if not result.asset_materializations_for_node(RELEASE_KEY.to_python_identifier()):
+                raise Refusal("The run succeeded but published nothing.", [f"See Dagster run {result.run_id}."])
     folder = current(settings)
     assert folder is not None  # The run has just switched to it.
     seconds = {

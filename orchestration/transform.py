@@ -10,9 +10,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,9 +28,10 @@ from packaging.version import Version
 import expectations
 from orchestration import gate, spark
 from orchestration.errors import Refusal
-from orchestration.fingerprint import dbt_project_digest, fingerprint_of, git_commit
+from orchestration.fingerprint import fingerprint_of, git_commit
 from orchestration.lineage import ROWS, VALUE, lineage_of_build
 from orchestration.lock import WriterLock
+from orchestration.manifest import DBT, PARTIAL, prepare_manifest
 from orchestration.progress import tell
 from orchestration.registry import read_registry
 from orchestration.release import STORAGE_VERSION
@@ -43,15 +41,7 @@ from orchestration.warehouse import connect
 if TYPE_CHECKING:
     import duckdb
 
-# The command that is dbt.
-DBT = [sys.executable, "-P", "-m", "orchestration.dbt"]
 WORDS_OF_DBT = 10
-# How dbt begins to say that it met a fault of the machine, which its last line names.
-TRACEBACK = "Traceback (most recent call last):"
-# Folders beside the warehouse with what dbt made of the project, by the project's digest.
-PARSED = "parsed-"
-PARSED_KEPT = 3
-PARTIAL = "partial_parse.msgpack"
 
 
 class WarehouseTranslator(DagsterDbtTranslator):
@@ -117,65 +107,6 @@ class WarehouseDbt(DbtCliResource):
 
     def _initialize_dbt_core_adapter(self, args: Any) -> Any:
         return None
-
-
-def prepare_manifest(settings: Settings) -> Path:
-    """dbt's manifest of this warehouse's project, made anew where the project changed since; its path.
-
-    Each state of the project has a folder of its own, which appears whole and is not written to again: other runs
-    read it while one is building. Raises Refusal with dbt's own words where the project cannot be parsed.
-    """
-    folder = settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}-{settings.target}"
-    manifest = folder / "manifest.json"
-    if _is_manifest(manifest):
-        return manifest
-    not_text = [path.name for path in sorted(settings.seeds_dir.glob("*.csv")) if not _is_utf8(path)]
-    if not_text:
-        raise Refusal(
-            "The crosswalk cannot be read.", [f"{name} is not UTF-8 text: save it as UTF-8." for name in not_text]
-        )
-    older = sorted(settings.state_dir.glob(f"{PARSED}*"), key=lambda path: path.stat().st_mtime)
-    with tempfile.TemporaryDirectory(prefix=f".{PARSED}", dir=settings.state_dir) as aside:
-        target = Path(aside) / "target"
-        target.mkdir()
-        if older:
-            with suppress(OSError):
-                shutil.copy(older[-1] / PARTIAL, target)
-        tell("dbt: reading the project")
-        project = ["--project-dir", str(settings.dbt_project_dir), "--target", settings.target]
-        parsed = subprocess.run(
-            # With the options of the build: dbt parses all anew where they are others than they were.
-            [*DBT, "--quiet", "--no-use-colors", "parse", *project, "--target-path", str(target)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if parsed.returncode != 0 or not _is_manifest(target / "manifest.json"):
-            words, _, traceback = (parsed.stdout.strip() or parsed.stderr.strip()).partition(TRACEBACK)
-            raise Refusal("The dbt project cannot be parsed.", [words.strip(), *traceback.splitlines()[-1:]])
-        # A damaged one is in the way; one that another run made meanwhile is as good as ours.
-        if not _is_manifest(manifest):
-            shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            target.rename(folder)
-    for path in older[:-PARSED_KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
-    return manifest
-
-
-def _is_manifest(path: Path) -> bool:
-    try:
-        return "nodes" in json.loads(path.read_bytes())
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def check_crosswalk(settings: Settings, manifest_path: Path) -> None:

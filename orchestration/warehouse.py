@@ -125,11 +125,8 @@ def tables_in(connection: "duckdb.DuckDBPyConnection", schema: str) -> list[str]
 
 def content_hash(connection: "duckdb.DuckDBPyConnection", schema: str, table: str) -> str:
     """SHA-256 of a table's column names, types and rows, whatever the order the rows lie in."""
-    columns = connection.execute(
-        "select column_name, data_type from information_schema.columns "
-        "where table_schema = ? and table_name = ? order by ordinal_position",
-        [schema, table],
-    ).fetchall()
+    described = connection.execute(f'describe "{schema}"."{table}"').fetchall()
+    columns = [(name, kind) for name, kind, *_ in described]
     cells = ", ".join(f'"{name}"::varchar' for name, _ in columns)
     rows = connection.execute(
         f"select coalesce(sha256(string_agg(row_hash, '' order by row_hash)), '') "

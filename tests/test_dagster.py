@@ -48,7 +48,7 @@ from orchestration.records import quick_records
 from orchestration.registry import read_registry
 from orchestration.retry import STARTED_BY
 from orchestration.settings import DAGSTER_YAML, ROOT, Settings
-from orchestration.transform import prepare_manifest
+from orchestration.manifest import prepare_manifest
 from orchestration.warehouse import connect
 
 BIN = Path(sys.executable).parent

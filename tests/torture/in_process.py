@@ -29,6 +29,7 @@ from orchestration import gate, transform
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.ingest import land_wave, source_specs, unite_waves, wave_asset
+from orchestration.manifest import prepare_manifest
 from orchestration.registry import read_registry, verify_files
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.warehouse import connect
@@ -184,7 +185,7 @@ class InProcess:
             for wave in waves:
                 wave_asset(settings, wave)
             with self._parsing_only_where_names_changed():
-                manifest = transform.prepare_manifest(settings)
+                manifest = prepare_manifest(settings)
         except Refusal as refusal:
             return Outcome("reading", str(refusal))
         shutil.copy(self.base.warehouse, settings.warehouse)
