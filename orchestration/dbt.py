@@ -2,16 +2,18 @@
 
     python -m orchestration.dbt build ...
 
-Belongs here: how the process of dbt is set up. Does not: what it is started with (transform).
+Belongs here: how dbt is started. Does not: what it is started with (manifest, transform).
 """
-
-import gc
 
 from orchestration.process import run
 
-if __name__ == "__main__":
-    # Of some 400 nodes dbt keeps almost all it makes; looking through that for garbage takes an eighth of its time.
-    gc.disable()
+
+def _dbt() -> None:
     from dbt.cli.main import cli
 
-    run(cli)
+    cli()
+
+
+if __name__ == "__main__":
+    # Garbage is a matter of its imports, too.
+    run(_dbt)

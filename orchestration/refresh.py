@@ -3,11 +3,10 @@
 Belongs here: deciding whether to run, running, telling the user. Does not: any step of the job.
 """
 
-import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,20 +39,6 @@ class Refreshed:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Do not look for garbage inside the block: modules and definitions are most of what there is, and stay.
-
-    Frames of raw files go all the same, as soon as nothing refers to them.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-@_garbage_left()
 def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = False) -> Refreshed:
     """Bring the published release up to date with the raw files. `say` gets one line of progress at a time.
 

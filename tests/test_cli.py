@@ -13,6 +13,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -29,6 +30,28 @@ CTRL_C = b"\x03"
 # What a terminal obeys and does not show.
 CONTROL = re.compile(r"\x1b\[[0-9?;]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def as_program(body: str, **streams: Any) -> subprocess.CompletedProcess[str]:
+    """A program of ours with this body, as a process."""
+    lines = f"import atexit, sys\nfrom orchestration.process import run\ndef program():\n    {body}\nrun(program)"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run([sys.executable, "-c", lines], cwd=ROOT, text=True, check=False, **streams)
+
+
+def test_a_program_ends_with_its_exit_code_and_all_that_was_registered_and_printed() -> None:
+    ended = as_program("atexit.register(print, 'registered'); print('said'); sys.exit(3)")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "said\nregistered\n", "")
+    assert as_program("sys.exit()").returncode == 0
+    worded = as_program("sys.exit('in words')")
+    assert (worded.returncode, worded.stderr) == (1, "in words\n")
+
+
+def test_a_program_that_cannot_write_says_so_and_does_not_end_well() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = as_program("print('said'); sys.exit(0)", stdout=full)
+    assert ended.returncode != 0
+    assert "No space left on device" in ended.stderr
 
 
 def on_a_terminal(

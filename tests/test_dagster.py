@@ -43,12 +43,12 @@ from orchestration.build import build_definitions
 from orchestration.errors import Busy, Refusal
 from orchestration.ingest import UNITED, drop_wave
 from orchestration.lock import fail_dead_runs, writer_lock
+from orchestration.manifest import prepare_manifest
 from orchestration.publish import FRESHNESS, RELEASE_KEY
 from orchestration.records import quick_records
 from orchestration.registry import read_registry
 from orchestration.retry import STARTED_BY
 from orchestration.settings import DAGSTER_YAML, ROOT, Settings
-from orchestration.manifest import prepare_manifest
 from orchestration.warehouse import connect
 
 BIN = Path(sys.executable).parent
