@@ -20,7 +20,7 @@ test-bi: .venv/installed ## the release in tools of others: DuckDB since 1.2, th
 
 spark: .venv/spark-installed ## install Spark, for CMHS_TARGET=spark (450 MB; needs Java 17)
 
-test-spark: .venv/spark-installed ## the six waves on a Spark cluster, and the hand-worked survey: the same marts as DuckDB (20 minutes)
+test-spark: .venv/spark-installed ## the six waves on a Spark cluster, the hand-worked survey, and one with weights of its own: the same marts as DuckDB (20 minutes)
 	@$(if $(TEST_FOLDER),PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER)) $(BIN)/pytest -vv tests/spark/parity.py
 
 test-spark-small: .venv/spark-installed ## of these the hand-worked survey alone, in one process (a few minutes)

@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from orchestration.ingest import land_wave, unite_waves  # noqa: E402
+from orchestration.manifest import DBT  # noqa: E402
 from orchestration.registry import read_registry  # noqa: E402
 from orchestration.settings import DBT_PROJECT_DIR, Settings  # noqa: E402
 from orchestration.warehouse import identifier, literal  # noqa: E402
@@ -250,7 +251,7 @@ def measure_size(folder: Path, base: Path, size: int, memory_limit: str, log: Ca
     made = warehouse.stat().st_size
     log(f"{rows:>11,} persons, {made / MIB:,.0f} MiB")
     environment = environment_of(warehouse, memory_limit)
-    dbt = [str(Path(sys.executable).with_name("dbt")), "--quiet"]
+    dbt = [*DBT, "--quiet"]
     project = ["--project-dir", str(DBT_PROJECT_DIR), "--target-path", str(target)]
 
     def log_cost(what: str, cost: Cost) -> Cost:

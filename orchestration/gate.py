@@ -239,7 +239,9 @@ def reason_of(unique_id: str, message: str) -> str:
         if unique_id.endswith(".corrections"):
             words = re.sub(r"\"[^\"]*\"|'[^']*'", "...", words)
         return textwrap.shorten(words, 300)
-    kind = lines[-1 if len(lines) == 1 else 1].split(":")[0]
+    # Of an error in Java the line before names nothing but the call.
+    of_java = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
+    kind = [*of_java, lines[-1 if len(lines) == 1 else 1]][0].split(":")[0]
     return f"{kind}; its SQL, in dbt/compiled beside the warehouse, says more when it is run by hand."
 
 

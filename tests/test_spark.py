@@ -5,6 +5,7 @@ import re
 import pytest
 
 from orchestration.errors import Refusal
+from orchestration.gate import reason_of
 from orchestration.settings import ROOT, Settings
 from orchestration.spark import in_duckdb
 
@@ -30,6 +31,18 @@ def test_an_engine_that_is_none_is_refused(variable: str, value: str, monkeypatc
     monkeypatch.setenv(variable, value)
     with pytest.raises(Refusal, match=f"{variable} is '{value}'; expected "):
         Settings.from_environment()
+
+
+def test_an_error_of_spark_is_named_by_its_kind_and_nothing_it_quotes() -> None:
+    message = (
+        "Runtime Error in model stg_records (models/staging/stg_records.sql)\n"
+        "  An error occurred while calling o40.sql.\n"
+        "  : org.apache.spark.SparkException: [FAILED] the answer is 17\n"
+        "  \tat org.apache.spark.sql.Dataset.head(Dataset.scala:1)"
+    )
+    said = reason_of("model.cmhs.stg_records", message)
+    assert said.startswith("org.apache.spark.SparkException; its SQL")
+    assert "17" not in said
 
 
 def test_spark_that_is_not_installed_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,11 +108,20 @@ cross join (
     end
 {%- endmacro %}
 
+{#- Java takes a d or an f behind the digits for a part of the number. -#}
+{% macro as_number(text) -%}
+    {%- if target.type == 'spark' -%}
+        case when not {{ matches(text, '[0-9.][dDfF]$') }} then try_cast({{ text }} as double) end
+    {%- else -%}
+        try_cast({{ text }} as double)
+    {%- endif -%}
+{%- endmacro %}
+
 {% macro age_band(variable, wave, bands, codes, corrections=[]) %}
     {%- if not variable -%}{{ return('cast(null as string)') }}{%- endif -%}
     {%- set text = raw_text(variable.raw_column, corrections) -%}
     {%- if variable.measured_as == 'code' -%}{{ return(decode(text, codes)) }}{%- endif -%}
-    {%- set number = 'try_cast(' ~ text ~ ' as double)' -%}
+    {%- set number = as_number(text) -%}
     {%- if variable.measured_as == 'birth_year' -%}
         {%- set number = '(' ~ wave.age_reference_year ~ ' - ' ~ number ~ ')' -%}
     {%- endif -%}

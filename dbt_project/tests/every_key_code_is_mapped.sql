@@ -96,7 +96,7 @@ not_numeric as (
         observed.measured_as <> 'code'
         and observed.code is not null
         and key_codes.code is null
-        and try_cast(observed.code as double) is null
+        and {{ as_number('observed.code') }} is null
     group by observed.survey_year, observed.file_role, observed.variable, observed.raw_column
 
 ),

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 from conftest import FIXTURES, RAW, SEEDS, Warehouse, folder_of
+from test_faults import in_form
 
 from orchestration.errors import Refusal
 from orchestration.gate import PUBLISHED_TABLES
@@ -144,6 +145,20 @@ def test_a_wrong_type_in_the_crosswalk_of_the_hand_worked_survey_is_refused_befo
     with pytest.raises(Refusal, match="The crosswalk cannot be read"):
         broken.refresh()
     assert not broken.settings.spark_dir.exists()
+
+
+def test_weights_that_come_with_the_file_are_the_same_on_spark(cchs: Warehouse, tmp_path: Path) -> None:
+    on_spark = OnSpark(tmp_path, cchs.raw_dir, cchs.seeds_dir)
+    on_spark.refresh()
+    assert differences(folder_of(cchs), folder_of(on_spark)) == {}
+
+
+def test_what_only_java_takes_for_a_number_is_none_on_spark(hand_worked_on_spark: OnSpark, tmp_path: Path) -> None:
+    copied = hand_worked_on_spark.copy(tmp_path / "broken")
+    broken = OnSpark(copied.folder, copied.raw_dir, copied.seeds_dir)
+    in_form(23, BirthYear="1960d")(broken)
+    with pytest.raises(Refusal, match=r"questionnaire_age, raw_column BirthYear, n 1, .*no numbers"):
+        broken.refresh()
 
 
 def test_the_six_waves_are_the_same_on_a_cluster(six_waves: Warehouse, six_waves_on_spark: OnSpark) -> None:

@@ -71,7 +71,7 @@ responses as (
     select
         responses.question_id,
         responses.response,
-        case when questions.is_numeric then try_cast(responses.response as double) end as score,
+        case when questions.is_numeric then {{ as_number('responses.response') }} end as score,
         dense_rank() over (order by responses.question_id asc nulls last) as question_number,
         row_number() over (
             order by responses.question_id asc nulls last, responses.response asc nulls last
