@@ -1,4 +1,4 @@
-"""dbt's own command line, as a program that ends too soon for garbage to matter.
+"""dbt's own command line, as a program of ours.
 
     python -m orchestration.dbt build ...
 
@@ -9,11 +9,11 @@ from orchestration.process import run
 
 
 def _dbt() -> None:
+    # Inside, since importing it makes as much that is no garbage as building does.
     from dbt.cli.main import cli
 
     cli()
 
 
 if __name__ == "__main__":
-    # Garbage is a matter of its imports, too.
     run(_dbt)

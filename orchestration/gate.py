@@ -79,6 +79,9 @@ create table if not exists gate.evidence (
 create table if not exists gate.published (release_id varchar, fingerprint varchar);
 """
 BUILDS_KEPT = 20
+# How an error in Java is told: first of all the call, then the class of the error.
+CALL_OF_JAVA = "An error occurred while calling "
+JAVA_ERROR = re.compile(r": (\w+(?:\.\w+)+)(?=:|$)")
 
 
 @dataclass(frozen=True)
@@ -239,9 +242,9 @@ def reason_of(unique_id: str, message: str) -> str:
         if unique_id.endswith(".corrections"):
             words = re.sub(r"\"[^\"]*\"|'[^']*'", "...", words)
         return textwrap.shorten(words, 300)
-    # Of an error in Java the line before names nothing but the call.
-    of_java = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
-    kind = [*of_java, lines[-1 if len(lines) == 1 else 1]][0].split(":")[0]
+    kind = lines[-1 if len(lines) == 1 else 1].split(":")[0]
+    if kind.startswith(CALL_OF_JAVA) and len(lines) > 2 and (error := JAVA_ERROR.match(lines[2])):
+        kind = error[1]
     return f"{kind}; its SQL, in dbt/compiled beside the warehouse, says more when it is run by hand."
 
 

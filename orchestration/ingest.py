@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -341,6 +342,8 @@ def _land_statistical(
 
 def _text_of(frame: "pd.DataFrame", name: str) -> str:
     """SQL for a column as text: whole numbers without a decimal point, others in their shortest form."""
+    import pandas as pd
+
     column = identifier(name)
     if frame[name].dtype.kind == "f":
         whole = f"isfinite({column}) and {column} = trunc({column}) and abs({column}) < 1e15"
@@ -348,8 +351,8 @@ def _text_of(frame: "pd.DataFrame", name: str) -> str:
         return f"case when not isnan({column}) then {number} end"
     if frame[name].dtype.kind == "O":
         # A column of codes has few different ones.
-        texts = {value: _code_text(value) for value in frame[name].dropna().unique()}
-        frame[name] = frame[name].map(texts).astype(object).where(frame[name].notna(), None)
+        text = lru_cache(None, typed=True)(lambda value: None if pd.isna(value) else _code_text(value))
+        frame[name] = pd.Series([text(value) for value in frame[name]], frame.index, dtype=object)
     return f"{column}::varchar"
 
 

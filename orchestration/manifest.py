@@ -6,11 +6,12 @@ that needs Dagster, which is imported while dbt parses.
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 from orchestration.errors import Refusal
 from orchestration.fingerprint import dbt_project_digest
@@ -29,13 +30,27 @@ PARTIAL = "partial_parse.msgpack"
 def prepare_manifest(settings: Settings) -> Path:
     """dbt's manifest of this warehouse's project, made anew where the project changed since; its path.
 
-    Each state of the project has a folder of its own, which appears whole and is not written to again: other runs
-    read it while one is building. Raises Refusal with dbt's own words where the project cannot be parsed.
+    Raises Refusal with dbt's own words where the project cannot be parsed.
     """
-    folder = settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}-{settings.target}"
-    manifest = folder / "manifest.json"
+    with parsing(settings) as finish:
+        if finish:
+            finish()
+    return _manifest_of(settings)
+
+
+@contextmanager
+def parsing(settings: Settings) -> Iterator[Callable[[], None] | None]:
+    """Have dbt parse the project, in a process of its own, where it changed since: inside the block, what is yielded
+    waits for it; None is yielded where there is nothing to wait for.
+
+    Each state of the project has a folder of its own, which appears whole and is not written to again: other runs
+    read it while one is building. A dbt that nobody waited for ends with the block. Raises Refusal where a CSV of the
+    crosswalk is no text, and, waiting, with dbt's own words where the project cannot be parsed.
+    """  # fmt: skip
+    manifest = _manifest_of(settings)
     if _is_manifest(manifest):
-        return manifest
+        yield None
+        return
     not_text = [path.name for path in sorted(settings.seeds_dir.glob("*.csv")) if not _is_utf8(path)]
     if not_text:
         raise Refusal(
@@ -49,24 +64,31 @@ def prepare_manifest(settings: Settings) -> Path:
             with suppress(OSError):
                 shutil.copy(older[-1] / PARTIAL, target)
         project = ["--project-dir", str(settings.dbt_project_dir), "--target", settings.target]
-        parsed = subprocess.run(
-            # With the options of the build: dbt parses all anew where they are others than they were.
-            [*DBT, "--quiet", "--no-use-colors", "parse", *project, "--target-path", str(target)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if parsed.returncode != 0 or not _is_manifest(target / "manifest.json"):
-            words, _, traceback = (parsed.stdout.strip() or parsed.stderr.strip()).partition(TRACEBACK)
-            raise Refusal("The dbt project cannot be parsed.", [words.strip(), *traceback.splitlines()[-1:]])
-        # A damaged one is in the way; one that another run made meanwhile is as good as ours.
-        if not _is_manifest(manifest):
-            shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            target.rename(folder)
-    for path in older[:-PARSED_KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
-    return manifest
+        # With the options of the build: dbt parses all anew where they are others than they were.
+        command = [*DBT, "--quiet", "--no-use-colors", "parse", *project, "--target-path", str(target)]
+        with Popen(command, stdout=PIPE, stderr=PIPE, text=True) as dbt:
+
+            def finish() -> None:
+                said, said_of_errors = dbt.communicate()
+                if dbt.returncode != 0 or not _is_manifest(target / manifest.name):
+                    words, _, traceback = (said.strip() or said_of_errors.strip()).partition(TRACEBACK)
+                    raise Refusal("The dbt project cannot be parsed.", [words.strip(), *traceback.splitlines()[-1:]])
+                # A damaged one is in the way; one that another run made meanwhile is as good as ours.
+                if not _is_manifest(manifest):
+                    shutil.rmtree(manifest.parent, ignore_errors=True)
+                with suppress(OSError):
+                    target.rename(manifest.parent)
+                for path in older[:-PARSED_KEPT]:
+                    shutil.rmtree(path, ignore_errors=True)
+
+            try:
+                yield finish
+            finally:
+                dbt.kill()
+
+
+def _manifest_of(settings: Settings) -> Path:
+    return settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}-{settings.target}" / "manifest.json"
 
 
 def _is_manifest(path: Path) -> bool:

@@ -16,7 +16,7 @@ def run(program: Callable[[], object]) -> None:
     No garbage is looked for: modules, definitions and nodes of dbt are most of what there is, and stay to the end;
     what nothing refers to goes all the same. What is registered for the end of the process is done then, and what was
     printed is written; but objects are not taken apart one by one, which takes Python a second and more where dbt or
-    Dagster is loaded: the operating system takes their memory back at once.
+    Dagster is loaded: the operating system takes their memory back at once. Threads that still run are cut off.
     """
     gc.disable()
     try:
@@ -26,8 +26,10 @@ def run(program: Callable[[], object]) -> None:
             raise
         atexit._run_exitfuncs()
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                # Either is None, or closed, where the caller gave the program none.
+                if stream and not stream.closed:
+                    stream.flush()
         except OSError:
             raise ended from None  # Python says itself what it cannot write, and where.
         os._exit(ended.code or 0)

@@ -5,7 +5,6 @@ Belongs here: deciding whether to run, running, telling the user. Does not: any 
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.progress import tell
 from orchestration.registry import read_registry, verify_files
-from orchestration.release import altered, clear_unfinished, current, demand_no_rollback
+from orchestration.release import clear_unfinished, current, demand_no_rollback, spoiled
 from orchestration.settings import Settings
 
 # What dagster-dbt says of its own arguments, at the level of our own words.
@@ -66,9 +65,7 @@ def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = Fal
 
 
 def _already_published(settings: Settings, fingerprint: str) -> Path | None:
-    """The current release, if its files are those that were verified when it was published, and the warehouse, as it
-    stands, was published as it from these inputs.
-    """  # fmt: skip
+    """The current release, if it is whole and the warehouse, as it stands, was published as it from these inputs."""
     from orchestration.gate import published_as
     from orchestration.warehouse import connect
 
@@ -80,7 +77,7 @@ def _already_published(settings: Settings, fingerprint: str) -> Path | None:
             same = published_as(warehouse) == (folder.name, fingerprint)
     except Refusal:
         return None  # The run finds out whether it is damaged or held by another program.
-    return folder if same and not altered(folder) else None
+    return folder if same and not spoiled(folder) else None
 
 
 def _observe_unchanged(settings: Settings, folder: Path, fingerprint: str, say: Callable[[str], None]) -> None:
@@ -103,12 +100,11 @@ def _observe_unchanged(settings: Settings, folder: Path, fingerprint: str, say: 
 
 
 def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Refreshed:
-    from orchestration.manifest import prepare_manifest
+    from orchestration.manifest import parsing
 
     tell("starting Dagster")
-    with ThreadPoolExecutor(1) as executor:
-        # A project that is new dbt reads in a process of its own, while this one imports what it needs for as long.
-        parsing = executor.submit(prepare_manifest, settings)
+    # A project that is new dbt parses while this process imports what it needs, which takes as long.
+    with parsing(settings) as finish_parsing:
         import dagster as dg
 
         from orchestration.automation import reason_of
@@ -140,10 +136,10 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
         for aside in set_aside_damaged_records(settings.dagster_home):
             say(f"Dagster's records were damaged: set aside as {aside.name}, begun anew")
         with open_records(settings.dagster_home) as instance:
-            if not parsing.done():
+            if finish_parsing:
                 tell("dbt: reading the project")
                 expectations.great_expectations()
-            parsing.result()
+                finish_parsing()
             result = (
                 build_definitions(settings, {"progress": progress})
                 .resolve_job_def("refresh")

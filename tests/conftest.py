@@ -131,7 +131,7 @@ def run_command(
     command = (
         "import pathlib, sys, orchestration.settings as settings; "
         "settings.DBT_PROJECT_DIR = pathlib.Path(sys.argv.pop(1)); "
-        "from orchestration.cli import main; main()"
+        "from orchestration.cli import program; program()"
     )
     return subprocess.run(
         [sys.executable, "-c", command, str(project), *arguments],

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -47,11 +48,44 @@ def test_a_program_ends_with_its_exit_code_and_all_that_was_registered_and_print
     assert (worded.returncode, worded.stderr) == (1, "in words\n")
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_program_that_was_given_no_place_to_write_to_ends_well(stream: str) -> None:
+    assert as_program(f"sys.{stream} = None; sys.exit()").returncode == 0
+    assert as_program(f"sys.{stream}.close(); sys.exit()").returncode == 0
+
+
 def test_a_program_that_cannot_write_says_so_and_does_not_end_well() -> None:
     with Path("/dev/full").open("w") as full:
         ended = as_program("print('said'); sys.exit(0)", stdout=full)
     assert ended.returncode != 0
     assert "No space left on device" in ended.stderr
+
+
+def test_an_interrupt_while_dbt_parses_leaves_neither_dbt_nor_what_it_made(tmp_path: Path) -> None:
+    """Sent to the process alone, as a scheduler does; Ctrl-C reaches dbt as well."""
+    new = Warehouse(tmp_path / "new", FIXTURES / "hand_worked" / "raw", FIXTURES / "hand_worked" / "seeds")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from orchestration.cli import program; program()", "refresh"],
+        cwd=ROOT,
+        env=os.environ | new.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    dbt = Path("/proc")
+    while dbt.name == "proc":
+        assert process.poll() is None
+        pgrep = ["pgrep", "-P", str(process.pid), "-f", "orchestration.dbt"]
+        dbt /= subprocess.run(pgrep, capture_output=True, text=True, check=False).stdout.strip()
+    # It has begun when it has loaded what it parses for; that takes longer than the first imports here.
+    while "duckdb" not in (dbt / "maps").read_text():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "Interrupted." in said
+    assert not dbt.exists()
+    assert list(new.settings.state_dir.glob(".parsed-*")) == []
 
 
 def on_a_terminal(
@@ -64,7 +98,7 @@ def on_a_terminal(
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-c", "from orchestration.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from orchestration.cli import program; program()", *arguments],
         cwd=ROOT,
         # As wide as the terminal is, whatever the environment of the tests says.
         env={k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
@@ -203,7 +237,7 @@ def test_who_reads_no_further_is_told_nothing(tmp_path: Path) -> None:
     reads, writes = os.pipe()
     os.close(reads)
     ran = subprocess.run(
-        [sys.executable, "-c", "from orchestration.cli import main; main()", "wave", "check", "2014"],
+        [sys.executable, "-c", "from orchestration.cli import program; program()", "wave", "check", "2014"],
         cwd=ROOT,
         env=os.environ | unread.environment,
         stdout=writes,

@@ -45,6 +45,11 @@ def test_an_error_of_spark_is_named_by_its_kind_and_nothing_it_quotes() -> None:
     assert "17" not in said
 
 
+def test_what_looks_like_the_kind_of_an_error_of_spark_is_none_without_a_call() -> None:
+    message = "Runtime Error\n  Conversion Error: Could not convert string 'see note\n  : my.words here' to INT32"
+    assert reason_of("model.cmhs.stg_records", message).startswith("Conversion Error; its SQL")
+
+
 def test_spark_that_is_not_installed_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CMHS_TARGET", "spark")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

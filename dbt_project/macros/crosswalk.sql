@@ -108,10 +108,10 @@ cross join (
     end
 {%- endmacro %}
 
-{#- Java takes a d or an f behind the digits for a part of the number. -#}
+{#- Java takes more for a number, such as 1960d. -#}
 {% macro as_number(text) -%}
     {%- if target.type == 'spark' -%}
-        case when not {{ matches(text, '[0-9.][dDfF]$') }} then try_cast({{ text }} as double) end
+        case when {{ matches(text, '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$') }} then try_cast({{ text }} as double) end
     {%- else -%}
         try_cast({{ text }} as double)
     {%- endif -%}

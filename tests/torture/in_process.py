@@ -26,10 +26,10 @@ import networkx
 
 import expectations
 from orchestration import gate, transform
+from orchestration import manifest as manifests
 from orchestration.errors import Refusal
 from orchestration.fingerprint import fingerprint_of
 from orchestration.ingest import land_wave, source_specs, unite_waves, wave_asset
-from orchestration.manifest import prepare_manifest
 from orchestration.registry import read_registry, verify_files
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.warehouse import connect
@@ -185,7 +185,7 @@ class InProcess:
             for wave in waves:
                 wave_asset(settings, wave)
             with self._parsing_only_where_names_changed():
-                manifest = prepare_manifest(settings)
+                manifest = manifests.prepare_manifest(settings)
         except Refusal as refusal:
             return Outcome("reading", str(refusal))
         shutil.copy(self.base.warehouse, settings.warehouse)
@@ -238,12 +238,15 @@ class InProcess:
 
         def parse(command: list[str], **_: Any) -> Any:
             shutil.copy(self.base.dbt_target_dir / "manifest.json", command[command.index("--target-path") + 1])
-            return mock.Mock(returncode=0)
+            dbt = mock.MagicMock()
+            dbt.__enter__.return_value.communicate.return_value = ("", "")
+            dbt.__enter__.return_value.returncode = 0
+            return dbt
 
         with (
-            mock.patch.object(transform.subprocess, "run", parse),
+            mock.patch.object(manifests, "Popen", parse),
             # Nobody damages the copy, and reading it takes longer than most refreshes here.
-            mock.patch.object(transform, "_is_manifest", Path.exists),
+            mock.patch.object(manifests, "_is_manifest", Path.exists),
         ):
             yield
 

@@ -113,8 +113,10 @@ except Exception as error:
     sys.exit(f"REFUSED: {error}" if isinstance(error, (Refusal, OSError)) else f"REFUSED: {type(error).__name__}")
 """
 REFRESH = """
-from orchestration.cli import main
-main(['refresh'])
+import sys
+from orchestration.cli import program
+sys.argv[1:] = ['refresh']
+program()
 """
 
 
