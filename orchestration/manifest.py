@@ -32,24 +32,25 @@ def prepare_manifest(settings: Settings) -> Path:
 
     Raises Refusal with dbt's own words where the project cannot be parsed.
     """
-    with parsing(settings) as finish:
+    with parsing(settings) as (manifest, finish):
         if finish:
             finish()
-    return _manifest_of(settings)
+    return manifest
 
 
 @contextmanager
-def parsing(settings: Settings) -> Iterator[Callable[[], None] | None]:
-    """Have dbt parse the project, in a process of its own, where it changed since: inside the block, what is yielded
-    waits for it; None is yielded where there is nothing to wait for.
+def parsing(settings: Settings) -> Iterator[tuple[Path, Callable[[], None] | None]]:
+    """Have dbt parse the project, in a process of its own, where it changed since. Yields where the manifest is then,
+    and what waits for it; None where there is nothing to wait for.
 
     Each state of the project has a folder of its own, which appears whole and is not written to again: other runs
     read it while one is building. A dbt that nobody waited for ends with the block. Raises Refusal where a CSV of the
     crosswalk is no text, and, waiting, with dbt's own words where the project cannot be parsed.
     """  # fmt: skip
-    manifest = _manifest_of(settings)
+    folder = settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}-{settings.target}"
+    manifest = folder / "manifest.json"
     if _is_manifest(manifest):
-        yield None
+        yield manifest, None
         return
     not_text = [path.name for path in sorted(settings.seeds_dir.glob("*.csv")) if not _is_utf8(path)]
     if not_text:
@@ -75,20 +76,16 @@ def parsing(settings: Settings) -> Iterator[Callable[[], None] | None]:
                     raise Refusal("The dbt project cannot be parsed.", [words.strip(), *traceback.splitlines()[-1:]])
                 # A damaged one is in the way; one that another run made meanwhile is as good as ours.
                 if not _is_manifest(manifest):
-                    shutil.rmtree(manifest.parent, ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):
-                    target.rename(manifest.parent)
+                    target.rename(folder)
                 for path in older[:-PARSED_KEPT]:
                     shutil.rmtree(path, ignore_errors=True)
 
             try:
-                yield finish
+                yield manifest, finish
             finally:
                 dbt.kill()
-
-
-def _manifest_of(settings: Settings) -> Path:
-    return settings.state_dir / f"{PARSED}{dbt_project_digest(settings)[:16]}-{settings.target}" / "manifest.json"
 
 
 def _is_manifest(path: Path) -> bool:

@@ -104,7 +104,7 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
 
     tell("starting Dagster")
     # A project that is new dbt parses while this process imports what it needs, which takes as long.
-    with parsing(settings) as finish_parsing:
+    with parsing(settings) as (_, finish_parsing):
         import dagster as dg
 
         from orchestration.automation import reason_of
