@@ -38,6 +38,25 @@ class Refreshed:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+class Progress(logging.Handler):
+    """Passes on what the steps of a run themselves say, not Dagster's own bookkeeping."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on what one record says."""
+        meta = getattr(record, "dagster_meta", {})
+        words = str(meta.get("orig_message") or "")
+        if (
+            record.levelno == logging.INFO
+            and not meta.get("dagster_event")
+            and not words.startswith(DAGSTER_DBT_CHATTER)
+        ):
+            self.say(words)
+
+
 def refresh(settings: Settings, say: Callable[[str], None], *, force: bool = False) -> Refreshed:
     """Bring the published release up to date with the raw files. `say` gets one line of progress at a time.
 
@@ -114,23 +133,10 @@ def _run_job(settings: Settings, say: Callable[[str], None], force: bool) -> Ref
         from orchestration.records import open_records, set_aside_damaged_records
         from orchestration.retry import STARTED_BY
 
-        class Progress(logging.Handler):
-            """Passes on what the steps themselves say, not Dagster's own bookkeeping."""
-
-            def emit(self, record: logging.LogRecord) -> None:
-                meta = getattr(record, "dagster_meta", {})
-                words = str(meta.get("orig_message") or "")
-                if (
-                    record.levelno == logging.INFO
-                    and not meta.get("dagster_event")
-                    and not words.startswith(DAGSTER_DBT_CHATTER)
-                ):
-                    say(words)
-
         @dg.logger
         def progress(init_context: dg.InitLoggerContext) -> logging.Logger:
             logger = logging.Logger("cmhs")
-            logger.addHandler(Progress(logging.INFO))
+            logger.addHandler(Progress(say))
             return logger
 
         for aside in set_aside_damaged_records(settings.dagster_home):

@@ -222,8 +222,8 @@ def _notes_published(folder: Path) -> str | None:
 def spoiled(folder: Path) -> list[str]:
     """What is wrong with a release, as `verify` finds it.
 
-    Files that have the checksums of the notes that the journal vouches for were verified when it was published, and
-    are not read again.
+    Files with the checksums of notes that the journal vouches for were verified when they were published: database,
+    Parquet and CSV are not compared again.
     """
     return altered(folder) if _notes_published(folder) else verify(folder)
 
