@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -142,17 +142,26 @@ def record_build(
         "insert into gate.builds values (?, ?, ?, ?, ?)",
         [build_id, release_id, fingerprint, dagster_run_id, now],
     )
-    warehouse.executemany(
-        "insert into gate.tables values (?, ?, ?, ?, ?)",
-        [[build_id, *key, table.rows, table.content_hash] for key, table in tables.items()],
+    warehouse.execute(
+        "insert into gate.tables select ?, unnest(?), unnest(?), unnest(?), unnest(?)",
+        [
+            build_id,
+            [schema for schema, _ in tables],
+            [name for _, name in tables],
+            [table.rows for table in tables.values()],
+            [table.content_hash for table in tables.values()],
+        ],
     )
-    evidence = [
-        [build_id, result["unique_id"], "dbt", "", result["status"], result.get("failures") or 0, now]
-        for result in run_results["results"]
-        if result["unique_id"].startswith(("test.", "unit_test."))
-    ]
-    if evidence:
-        warehouse.executemany("insert into gate.evidence values (?, ?, ?, ?, ?, ?, ?)", evidence)
+    _record_evidence(
+        warehouse,
+        build_id,
+        "dbt",
+        [
+            (result["unique_id"], "", result["status"], result.get("failures") or 0)
+            for result in run_results["results"]
+            if result["unique_id"].startswith(("test.", "unit_test."))
+        ],
+    )
     for table in ("evidence", "tables", "builds"):
         warehouse.execute(
             f"delete from gate.{table} where build_id not in "
@@ -161,6 +170,20 @@ def record_build(
     mark_changed(warehouse)
     warehouse.commit()
     return tables
+
+
+def _record_evidence(
+    warehouse: "duckdb.DuckDBPyConnection", build_id: str, kind: str, found: Sequence[tuple[str, str, str, int]]
+) -> None:
+    """Write down how checks ended, each as its id, the hash of the table that it looked at, status and failures.
+
+    As columns in one statement: a statement for each of some hundred rows took a hundred times as long.
+    """
+    check_ids, hashes, statuses, failures = ([row[i] for row in found] for i in range(4))
+    warehouse.execute(
+        "insert into gate.evidence select ?, unnest(?), ?, unnest(?), unnest(?), unnest(?), ?",
+        [build_id, check_ids, kind, hashes, statuses, failures, datetime.now(UTC).replace(tzinfo=None)],
+    )
 
 
 def mark_published(warehouse: "duckdb.DuckDBPyConnection", build: Build) -> None:
@@ -315,14 +338,14 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
         with tried_again(context), connect(settings.warehouse) as warehouse:
             build = last_build(warehouse)
             outcomes = expectations.run_suites(warehouse)
-            now = datetime.now(UTC).replace(tzinfo=None)
             hashes = {suite: content_hash(warehouse, "marts", suite) for suite in {o.suite for o in outcomes}}
             warehouse.begin()
-            warehouse.executemany(
-                "insert into gate.evidence values (?, ?, ?, ?, ?, ?, ?)",
-                [[build.build_id, o.check_id, "expectation", hashes[o.suite], o.status, o.failures, now]
-                 for o in outcomes],
-            )  # fmt: skip
+            _record_evidence(
+                warehouse,
+                build.build_id,
+                "expectation",
+                [(o.check_id, hashes[o.suite], o.status, o.failures) for o in outcomes],
+            )
             warehouse.commit()
         failed = [outcome for outcome in outcomes if outcome.status != "pass"]
         context.log.info(

@@ -380,18 +380,22 @@ def _land_codebook(
     connection: "duckdb.DuckDBPyConnection", file: RawFile, header: Sequence[str], codebook: "Codebook"
 ) -> None:
     labels = {name.strip().lower(): label for name, label in codebook.labels.items()}
-    connection.executemany(
-        "insert into raw.variables values (?, ?, ?, ?, ?)",
+    # As columns in one statement: a statement for each row takes a hundred times as long.
+    connection.execute(
+        "insert into raw.variables select ?, ?, unnest(?), unnest(?), unnest(?)",
         [
-            [file.wave, file.role, name, position, labels.get(name.strip().lower())]
-            for position, name in enumerate(header, start=1)
+            file.wave,
+            file.role,
+            list(header),
+            list(range(1, len(header) + 1)),
+            [labels.get(name.strip().lower()) for name in header],
         ],
     )
-    if codebook.value_labels:
-        connection.executemany(
-            "insert into raw.value_labels values (?, ?, ?, ?, ?)",
-            [[file.wave, file.role, *value_label] for value_label in codebook.value_labels],
-        )
+    variables, codes, value_labels = ([row[i] for row in codebook.value_labels] for i in range(3))
+    connection.execute(
+        "insert into raw.value_labels select ?, ?, unnest(?), unnest(?), unnest(?)",
+        [file.wave, file.role, variables, codes, value_labels],
+    )
 
 
 def source_specs(raw_dir: Path, files: Sequence[RawFile]) -> list[dg.AssetSpec]:
