@@ -35,6 +35,7 @@ from orchestration.manifest import DBT, PARTIAL, prepare_manifest
 from orchestration.progress import tell
 from orchestration.registry import read_registry
 from orchestration.release import STORAGE_VERSION
+from orchestration.report import charts
 from orchestration.settings import DBT_PID, DBT_PROJECT_DIR, OWNERS, SPARK, TEMPORARY, Settings
 from orchestration.warehouse import connect
 
@@ -157,8 +158,8 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
             tell("dbt: starting")
             build = dbt.cli(["build"], context=context, target_path=target, raise_on_error=False)
             (settings.state_dir / TEMPORARY / DBT_PID).write_text(str(build.process.pid))
-            # What the next step needs takes seconds to import; dbt is a process of its own meanwhile.
-            Thread(target=expectations.great_expectations).start()
+            # What the next steps need takes seconds to import and to start; dbt is a process of its own meanwhile.
+            Thread(target=_get_ready).start()
             with io.StringIO() as echo, contextlib.redirect_stdout(echo):
                 events = []
                 for event in build.stream():
@@ -199,6 +200,11 @@ def transform_assets(settings: Settings) -> dg.AssetsDefinition:
             raise Refusal("dbt did not report all that it was to build; nothing was published.", [f"Missing: {names}."])
 
     return dbt_build
+
+
+def _get_ready() -> None:
+    expectations.great_expectations()
+    charts.warm_up()
 
 
 def _recorded(

@@ -65,6 +65,13 @@ def drawn(spec: Spec, alternative: str) -> "Markup":
     return Markup(f'<svg role="img" aria-label="{escape(alternative)}" {size[0]}>{body}')
 
 
+def warm_up() -> None:
+    """Start the engine that draws, which would take the first chart half a second."""
+    import vl_convert
+
+    vl_convert.vegalite_to_svg({"$schema": SCHEMA, "data": {"values": []}, "mark": "point"}, allowed_base_urls=[])
+
+
 def wrapped(label: str, width: int) -> str:
     """A label in lines of up to `width` characters."""
     return "\n".join(textwrap.wrap(label, width)) or label
