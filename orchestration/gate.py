@@ -24,7 +24,7 @@ from orchestration.lock import WriterLock
 from orchestration.registry import read_registry
 from orchestration.retry import tried_again
 from orchestration.settings import Settings
-from orchestration.warehouse import connect, content_hash, identifier, tables_in
+from orchestration.warehouse import connect, content_hashes, identifier, tables_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -131,9 +131,11 @@ def record_build(
     tables: dict[tuple[str, str], Table] = {}
     warehouse.execute(SCHEMA)
     for schema in ("crosswalk", "intermediate", "marts"):
-        for name in tables_in(warehouse, schema):
+        names = tables_in(warehouse, schema)
+        hashes = content_hashes(warehouse, schema, names) if schema == "marts" else {}
+        for name in names:
             rows = warehouse.execute(f'select count(*) from "{schema}"."{name}"').fetchall()[0][0]
-            tables[schema, name] = Table(rows, content_hash(warehouse, schema, name) if schema == "marts" else "")
+            tables[schema, name] = Table(rows, hashes.get(name, ""))
     release_id = "unpublished"
     if ("marts", "release_info") in tables:
         release_id = warehouse.execute("select release_id from marts.release_info").fetchall()[0][0]
@@ -338,7 +340,7 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
         with tried_again(context), connect(settings.warehouse) as warehouse:
             build = last_build(warehouse)
             outcomes = expectations.run_suites(warehouse)
-            hashes = {suite: content_hash(warehouse, "marts", suite) for suite in {o.suite for o in outcomes}}
+            hashes = content_hashes(warehouse, "marts", {o.suite for o in outcomes})
             warehouse.begin()
             _record_evidence(
                 warehouse,
@@ -386,7 +388,7 @@ def demand_evidence(warehouse: "duckdb.DuckDBPyConnection", settings: Settings) 
     manifest_path = settings.dbt_target_dir / "manifest.json"
     manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
     there = tables_in(warehouse, "marts")
-    hashes = {name: content_hash(warehouse, "marts", name) for name in PUBLISHED_TABLES if name in there}
+    hashes = content_hashes(warehouse, "marts", [name for name in PUBLISHED_TABLES if name in there])
     problems = _stale(warehouse, settings, build, hashes)
     if not manifest:
         problems.append("dbt's manifest is gone, so nobody knows what had to be checked: refresh again.")

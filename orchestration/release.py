@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestration.errors import Refusal
 from orchestration.registry import sha256_of
 from orchestration.settings import Settings
-from orchestration.warehouse import content_hash, literal, tables_in
+from orchestration.warehouse import content_hashes, identifier, literal, tables_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -124,7 +124,8 @@ def tables_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Rows, schema and content hash of each table in the release's database."""
     described = {}
     with open_release(folder) as connection:
-        for table in tables_in(connection, "marts"):
+        hashes = content_hashes(connection, "marts", tables_in(connection, "marts"))
+        for table in hashes:
             columns = connection.execute(
                 "select column_name, data_type, comment from duckdb_columns() "
                 "where schema_name = 'marts' and table_name = ? order by column_index",
@@ -133,7 +134,7 @@ def tables_of(folder: Path) -> dict[str, dict[str, Any]]:
             described[table] = {
                 "rows": connection.execute(f"select count(*) from marts.{table}").fetchall()[0][0],
                 "columns": [dict(zip(("name", "type", "description"), c, strict=True)) for c in columns],
-                "content_hash": content_hash(connection, "marts", table),
+                "content_hash": hashes[table],
             }
     return described
 
@@ -251,13 +252,18 @@ def _contradictions(folder: Path, notes: Mapping[str, Any]) -> list[str]:
         info = connection.execute(f"select {', '.join(said)} from marts.release_info").fetchall()
         if info != [tuple(said.values())]:
             problems.append(f"release.json and {DATABASE} do not say the same of the release.")
+        same = []
         for table, expected in notes["tables"].items():
             if found.get(table) != {key: expected[key] for key in ("rows", "columns", "content_hash")}:
                 problems.append(f"{DATABASE} table {table} is not the one that was published.")
                 continue
             path = literal(folder.resolve() / "parquet" / f"{table}.parquet")
-            connection.execute(f'create temp view "{table}" as from {path}')
-            if content_hash(connection, "main", table) != expected["content_hash"]:
+            connection.execute(f"create temp view {identifier(table)} as from {path}")
+            same.append(table)
+        hashes = content_hashes(connection, "main", same)
+        for table in same:
+            expected = notes["tables"][table]
+            if hashes[table] != expected["content_hash"]:
                 problems.append(f"parquet/{table}.parquet differs from the database.")
             if not _csv_is_as(connection, table, expected["columns"], folder.resolve() / "csv" / f"{table}.csv"):
                 problems.append(f"csv/{table}.csv differs from the database.")

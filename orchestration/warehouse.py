@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,14 +123,22 @@ def tables_in(connection: "duckdb.DuckDBPyConnection", schema: str) -> list[str]
     return [name for (name,) in rows]
 
 
-def content_hash(connection: "duckdb.DuckDBPyConnection", schema: str, table: str) -> str:
-    """SHA-256 of a table's column names, types and rows, whatever the order the rows lie in."""
-    described = connection.execute(f'describe "{schema}"."{table}"').fetchall()
-    columns = [(name, kind) for name, kind, *_ in described]
-    cells = ", ".join(f'"{name}"::varchar' for name, _ in columns)
-    rows = connection.execute(
-        f"select coalesce(sha256(string_agg(row_hash, '' order by row_hash)), '') "
-        f'from (select sha256(to_json([{cells}])::varchar) as row_hash from "{schema}"."{table}")'
-    ).fetchone()
-    assert rows is not None  # an aggregate has one row
-    return hashlib.sha256(json.dumps([columns, rows[0]]).encode()).hexdigest()
+def content_hashes(connection: "duckdb.DuckDBPyConnection", schema: str, tables: Iterable[str]) -> dict[str, str]:
+    """By table the SHA-256 of its column names, types and rows, whatever the order the rows lie in.
+
+    One statement for all of them, so that DuckDB reads several at a time.
+    """
+    columns, queries = {}, []
+    for table in tables:
+        relation = f"{identifier(schema)}.{identifier(table)}"
+        columns[table] = [(name, kind) for name, kind, *_ in connection.execute(f"describe {relation}").fetchall()]
+        cells = ", ".join(f"{identifier(name)}::varchar" for name, _ in columns[table])
+        queries.append(
+            f"select {literal(table)}, coalesce(sha256(string_agg(row_hash, '' order by row_hash)), '') "
+            f"from (select sha256(to_json([{cells}])::varchar) as row_hash from {relation})"
+        )
+    rows = dict(connection.execute(" union all ".join(queries)).fetchall()) if queries else {}
+    return {
+        table: hashlib.sha256(json.dumps([described, rows[table]]).encode()).hexdigest()
+        for table, described in columns.items()
+    }

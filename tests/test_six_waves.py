@@ -13,7 +13,7 @@ from recompute import agreeing, beside_published, recompute
 
 from orchestration.gate import PUBLISHED_TABLES
 from orchestration.release import current, notes_of
-from orchestration.warehouse import connect, content_hash
+from orchestration.warehouse import connect, content_hashes
 
 KEYS = ["survey_year", "question_id", "response", "scheme"]
 # The exact shares of the whole country in percent, once for each kind of weights.
@@ -339,9 +339,7 @@ def rebuild(warehouse: Warehouse, file: Path, threads: int) -> dict[str, str]:
             path = settings.dbt_target_dir / "compiled" / "cmhs" / node["original_file_path"]
             query = path.read_text(encoding="utf-8")
             connection.execute(f"create or replace table {node['schema']}.{node['alias']} as {query}")
-        return {
-            table: content_hash(connection, "marts", table) for table in PUBLISHED_TABLES if table != "release_info"
-        }
+        return content_hashes(connection, "marts", set(PUBLISHED_TABLES) - {"release_info"})
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

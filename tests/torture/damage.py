@@ -234,13 +234,15 @@ LOOK = """
 import sys
 from pathlib import Path
 import duckdb
-from orchestration.warehouse import content_hash, set_aside_if_damaged
+from orchestration.warehouse import content_hashes, set_aside_if_damaged
 
 def content(path):
     with duckdb.connect(str(path), read_only=True) as connection:
-        tables = connection.execute("select schema_name, table_name from duckdb_tables() order by all").fetchall()
+        tables = connection.execute(
+            "select schema_name, list(table_name order by all) from duckdb_tables() group by all order by all"
+        ).fetchall()
         views = connection.execute("select sql from duckdb_views() where not internal order by all").fetchall()
-        return [(*table, content_hash(connection, *table)) for table in tables], views
+        return [(schema, content_hashes(connection, schema, names)) for schema, names in tables], views
 
 damaged, sound = map(Path, sys.argv[1:])
 if set_aside_if_damaged(damaged):
