@@ -1,6 +1,7 @@
 """What Dagster shows and does: lineage, checks, job, schedule, sensors, one writer, and an auditor's read-only UI."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -775,6 +776,36 @@ def test_the_hooks_that_make_dbt_start_fast_are_there_in_this_version() -> None:
         assert hook in vars(WarehouseDbt)
     where = {"project_dir": str(ROOT / "dbt_project"), "dbt_executable": str(BIN / "dbt")}
     assert WarehouseDbt(**where)._cli_version == DbtCliResource(**where)._cli_version
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_dbt_makes_no_message_that_nobody_hears(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dbt.adapters.events.types import SQLQuery
+    from dbt_common.events.base_types import EventLevel
+    from dbt_common.events.event_manager import EventManager
+    from dbt_common.events.logger import LineFormat, LoggerConfig
+    from dbt_common.events.types import Note
+
+    from orchestration.dbt import without_unheard_events
+
+    def said() -> tuple[list[str], list[str]]:
+        stream, made = io.StringIO(), []
+        events = EventManager()
+        events.add_logger(
+            LoggerConfig("log", line_format=LineFormat.Json, level=EventLevel(level), output_stream=stream)
+        )
+        events.add_callback(lambda message: made.append(message.info.name))
+        events.fire_event(SQLQuery(conn_name="one", sql="select 1"))
+        events.fire_event(Note(msg="two"))
+        events.fire_event(SQLQuery(conn_name="three", sql="select 3"), level=EventLevel.WARN)
+        return [json.loads(line)["info"]["name"] for line in stream.getvalue().splitlines()], made
+
+    by_dbt, made_by_dbt = said()
+    assert made_by_dbt == ["SQLQuery", "Note", "SQLQuery"]
+    monkeypatch.setattr(EventManager, "fire_event", EventManager.fire_event)
+    without_unheard_events()
+    by_ours, made_by_ours = said()
+    assert by_ours == by_dbt == made_by_ours
 
 
 def test_nobody_is_told_about_the_runs(six_waves: Warehouse) -> None:
