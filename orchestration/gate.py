@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from orchestration.lock import WriterLock
 from orchestration.registry import read_registry
 from orchestration.retry import tried_again
 from orchestration.settings import Settings
-from orchestration.warehouse import connect, content_hashes, identifier, tables_in
+from orchestration.warehouse import connect, content_hashes, identifier, insert, tables_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -144,22 +144,16 @@ def record_build(
         "insert into gate.builds values (?, ?, ?, ?, ?)",
         [build_id, release_id, fingerprint, dagster_run_id, now],
     )
-    warehouse.execute(
-        "insert into gate.tables select ?, unnest(?), unnest(?), unnest(?), unnest(?)",
-        [
-            build_id,
-            [schema for schema, _ in tables],
-            [name for _, name in tables],
-            [table.rows for table in tables.values()],
-            [table.content_hash for table in tables.values()],
-        ],
-    )
-    _record_evidence(
+    insert(
         warehouse,
-        build_id,
-        "dbt",
+        "gate.tables",
+        [[build_id, *key, table.rows, table.content_hash] for key, table in tables.items()],
+    )
+    insert(
+        warehouse,
+        "gate.evidence",
         [
-            (result["unique_id"], "", result["status"], result.get("failures") or 0)
+            [build_id, result["unique_id"], "dbt", "", result["status"], result.get("failures") or 0, now]
             for result in run_results["results"]
             if result["unique_id"].startswith(("test.", "unit_test."))
         ],
@@ -172,20 +166,6 @@ def record_build(
     mark_changed(warehouse)
     warehouse.commit()
     return tables
-
-
-def _record_evidence(
-    warehouse: "duckdb.DuckDBPyConnection", build_id: str, kind: str, found: Sequence[tuple[str, str, str, int]]
-) -> None:
-    """Write down how checks ended, each as its id, the hash of the table that it looked at, status and failures.
-
-    As columns in one statement: a statement for each of some hundred rows took a hundred times as long.
-    """
-    check_ids, hashes, statuses, failures = ([row[i] for row in found] for i in range(4))
-    warehouse.execute(
-        "insert into gate.evidence select ?, unnest(?), ?, unnest(?), unnest(?), unnest(?), ?",
-        [build_id, check_ids, kind, hashes, statuses, failures, datetime.now(UTC).replace(tzinfo=None)],
-    )
 
 
 def mark_published(warehouse: "duckdb.DuckDBPyConnection", build: Build) -> None:
@@ -340,13 +320,16 @@ def expectation_checks(settings: Settings) -> dg.AssetChecksDefinition:
         with tried_again(context), connect(settings.warehouse) as warehouse:
             build = last_build(warehouse)
             outcomes = expectations.run_suites(warehouse)
+            now = datetime.now(UTC).replace(tzinfo=None)
             hashes = content_hashes(warehouse, "marts", {o.suite for o in outcomes})
             warehouse.begin()
-            _record_evidence(
+            insert(
                 warehouse,
-                build.build_id,
-                "expectation",
-                [(o.check_id, hashes[o.suite], o.status, o.failures) for o in outcomes],
+                "gate.evidence",
+                [
+                    [build.build_id, o.check_id, "expectation", hashes[o.suite], o.status, o.failures, now]
+                    for o in outcomes
+                ],
             )
             warehouse.commit()
         failed = [outcome for outcome in outcomes if outcome.status != "pass"]

@@ -8,10 +8,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import Busy, Refusal
 
@@ -121,6 +121,16 @@ def tables_in(connection: "duckdb.DuckDBPyConnection", schema: str) -> list[str]
         "select table_name from duckdb_tables() where schema_name = ? order by table_name", [schema]
     ).fetchall()
     return [name for (name,) in rows]
+
+
+def insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Add rows to a table, given as all of its columns in order.
+
+    As lists in one statement: DuckDB's own `executemany` takes a hundred times as long for some hundred rows.
+    """
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    if columns:
+        connection.execute(f"insert into {table} select {', '.join(['unnest(?)'] * len(columns))}", columns)
 
 
 def content_hashes(connection: "duckdb.DuckDBPyConnection", schema: str, tables: Iterable[str]) -> dict[str, str]:
